@@ -1,0 +1,238 @@
+"""Reverse mode.  Nodes wait in a heap by time of birth; the youngest goes first, so its gradient is complete.
+
+No recursion and no sort: a node is younger than its parents, and only nodes that a gradient reaches are visited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+import numpy as np
+
+from tensorgrad import memory, mode
+from tensorgrad import node as nodes
+from tensorgrad.backend import is_array, xp_of
+from tensorgrad.fit import fit
+from tensorgrad.node import Node
+from tensorgrad.op import PICK, table
+from tensorgrad.tensor import Tensor
+
+FREED = ("freed",)
+"""In the place of `kept` once a backward pass has used it."""
+
+
+def run(
+    roots: Iterable[tuple[Node, Any]],
+    *,
+    sinks: dict[Node, Any] | None = None,
+    retain_graph: bool = False,
+    record: bool = False,
+) -> None:
+    """Push gradients from the roots back to the leaves.
+
+    roots: (node, gradient) pairs.  sinks: None, and leaves receive `.grad`; or a dictionary whose keys are the nodes
+    wanted, which is filled in, running only what lies between.  record: rules are called with Tensors and so record
+    themselves (create_graph); otherwise with arrays, or with the lower values that a tracer keeps.
+    """
+    roots = list(roots)
+    waiting: dict[Node, Any] = {}  # the gradients of the nodes in the queue
+    ours: set[Node] = set()  # nodes whose gradient is a buffer allocated here: safe to add into
+    queue: list[tuple[int, Node]] = []
+    between = None if sinks is None else _between([node for node, _ in roots], sinks)
+    watched = nodes.watched
+
+    def wait(node: Node, part: Any) -> None:
+        before = waiting.get(node)
+        if before is None:
+            waiting[node] = part
+            heappush(queue, (-node.born, node))
+        elif node in ours:
+            before += part
+        else:
+            waiting[node] = total = before + part
+            if not record and is_array(total):
+                ours.add(node)
+
+    for node, g in roots:
+        wait(node, g)
+    while queue:
+        node = heappop(queue)[1]
+        g = waiting.pop(node)
+        ours.discard(node)
+        op = node.op
+        if watched and node.peek() is not None:
+            g = _call_hooks(node, g, sinks, record)
+        if sinks is not None and node in sinks:
+            sinks[node] = g
+        if op is None:
+            if sinks is None:
+                _receive(node, g, False, record)
+            continue
+        if op is PICK:  # one output of several: the trunk's gradient is a list, None where nothing arrived
+            trunk, i = node.parents[0], node.kept
+            if trunk not in waiting:
+                waiting[trunk] = [None] * len(trunk.shape)
+                heappush(queue, (-trunk.born, trunk))
+            waiting[trunk][i] = g
+            continue
+        kept = node.kept
+        if kept is FREED:
+            raise RuntimeError(
+                f"backward: the arrays kept by {op.name} were freed by an earlier backward through this graph; "
+                "call the first one with retain_graph=True"
+            )
+        if node.born < memory.last_write:
+            memory.check(node)
+        if record:
+            kept = _revive(node)
+        parts = None
+        if op.joint is not None or record:
+            parts = _replay(node, g) if record and op.replays else _parts(op, g, kept, node.parents)
+        for i, parent in enumerate(node.parents):
+            if parent is None or (between is not None and parent not in between):
+                continue
+            if parts is None:
+                part = op.rules[i](g, *kept[i])
+            else:
+                part = parts[i]
+                if part is None:
+                    continue
+            if part.shape != parent.shape:
+                part = fit(part, parent.shape)
+            if parent.op is None and sinks is None and not (watched and parent.peek() is not None):
+                fresh = part is not g and not record and _is_fresh(part, kept[0 if op.joint else i], parts, i)
+                _receive(parent, part, fresh and op.pure, record)
+            else:
+                wait(parent, part)
+            if mode.careful and mode.thread.anomaly:
+                _check_finite(node, i, part)
+        if not retain_graph and op.keeps_arrays:
+            node.kept = FREED
+
+
+def _parts(op: Any, g: Any, kept: Any, parents: Sequence[Node | None]) -> Sequence[Any]:
+    """One part per parent; None where no gradient is needed."""
+    if op.joint is not None:
+        return op.joint(g, *kept[0])  # type: ignore[no-any-return]
+    return [
+        None if parent is None else rule(g, *args) for rule, args, parent in zip(op.rules, kept, parents)
+    ]
+
+
+def _is_fresh(part: Any, args: tuple[Any, ...], parts: Sequence[Any] | None, i: int) -> bool:
+    """Whether nobody else holds this buffer: it may become `.grad` without a copy."""
+    if getattr(part, "base", part) is not None or any(part is a for a in args):
+        return False
+    return parts is None or not any(part is other for j, other in enumerate(parts) if j != i)
+
+
+def _receive(leaf: Node, part: Any, fresh: bool, record: bool) -> None:
+    """A leaf's tensor takes its gradient: added in place if there is one, else the part itself or a copy of it."""
+    tensor = leaf.kept()
+    if tensor is None:
+        return
+    grad = tensor.grad
+    if record:
+        tensor.grad = part if grad is None else grad + part
+    elif grad is not None:
+        if grad.node is not None:
+            tensor.grad = grad + Tensor(part)
+        else:
+            grad.array += part
+            if memory.busy:
+                memory.stamp(grad.array)
+    else:
+        dtype = tensor.array.dtype
+        if not (fresh and part.dtype is dtype and part.flags.c_contiguous):
+            part = xp_of(tensor.array).array(part, dtype=dtype, order="C")
+        tensor.grad = Tensor(part)
+
+
+# ---- create_graph
+
+
+def _revive(node: Node) -> list[tuple[Any, ...] | None]:
+    """The kept values with their history: inputs with the recorded parents, `out` with the node itself."""
+    op = node.op
+    return [
+        None if args is None else tuple(_with_history(node, ask, value) for ask, value in zip(asks, args))
+        for asks, args in zip(op.asks, node.kept)
+    ]
+
+
+def _with_history(node: Node, ask: str, value: Any) -> Any:
+    op = node.op
+    if ask in op.inputs:
+        if op.variadic:
+            return tuple(Tensor(v, p) if is_array(v) else v for v, p in zip(value, node.parents))
+        return Tensor(value, node.parents[op.inputs.index(ask)]) if is_array(value) else value
+    if ask in op.outputs[: op.visible]:
+        i = op.outputs.index(ask)
+        return Tensor(value, node if op.visible == 1 else Node(PICK, (node,), i, value.shape))
+    return value
+
+
+def _replay(node: Node, g: Any) -> Sequence[Any]:
+    """The parts of a fused op under create_graph: its formula, recorded anew from the inputs, differentiated."""
+    op, (values, params) = node.op, node.kept[-1]
+    alias = table["alias"]
+    inputs = [
+        v if p is None else alias(Tensor(v, p)) for v, p in zip(values, node.parents)
+    ]
+    sinks: dict[Node, Any] = {x.node: None for x, p in zip(inputs, node.parents) if p is not None}
+    inputs = [Tensor(x) if is_array(x) else x for x in inputs]
+    out = op.formula(*inputs, *params)
+    outs, gs = (out, g) if isinstance(out, tuple) else ((out,), (g,))
+    run(
+        [(o.node, part) for o, part in zip(outs, gs) if part is not None and o.node is not None],
+        sinks=sinks, retain_graph=True, record=True,
+    )  # fmt: skip
+    return [None if p is None else sinks[x.node] for x, p in zip(inputs, node.parents)]
+
+
+# ---- partial graphs, hooks, anomaly mode
+
+
+def _between(roots: list[Node], sinks: dict[Node, Any]) -> set[Node]:
+    """The nodes from which a sink can be reached, among those that the roots reach."""
+    reached, stack = set(roots), list(roots)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and parent not in reached:
+                reached.add(parent)
+                stack.append(parent)
+    between = set(sinks)
+    for node in sorted(reached, key=lambda n: n.born):
+        if any(parent in between for parent in node.parents):
+            between.add(node)
+    return between
+
+
+def _call_hooks(node: Node, g: Any, sinks: dict[Node, Any] | None, record: bool) -> Any:
+    """Tensor hooks, in the order registered, then retain_grad."""
+    if is_array(g) or isinstance(g, (np.generic, Tensor)):
+        for hook in list(node.peek("hooks", {}).values()):
+            given = g if isinstance(g, Tensor) else Tensor(xp_of(g).asarray(g))
+            answer = hook(given)
+            if answer is not None:
+                if answer.shape != given.shape:
+                    raise RuntimeError(
+                        f"hook of {node.name()}: it returned shape {answer.shape} for a gradient of shape {given.shape}"
+                    )
+                g = answer if record else answer.array
+    keeper = node.peek("retain")
+    tensor = None if keeper is None or sinks is not None else keeper()
+    if tensor is not None:
+        part = g if record else Tensor(xp_of(g).array(g))
+        tensor.grad = part if tensor.grad is None else tensor.grad + part
+    return g
+
+
+def _check_finite(node: Node, i: int, part: Any) -> None:
+    array = part.array if isinstance(part, Tensor) else part
+    if is_array(array) and not xp_of(array).isfinite(array).all():
+        from tensorgrad.anomaly import describe
+
+        raise RuntimeError(f"anomaly: the gradient of {node.name()} for input {i} is not finite; {describe(node)}")

@@ -1,0 +1,164 @@
+"""Data into tensors and tensors into other dtypes and places: tensor, as_tensor, from_numpy, cast, to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tensorgrad.backend import device, device_of, is_array, move, xp_for
+from tensorgrad.dtypes import DType, as_dtype, bfloat16, get_default_dtype
+from tensorgrad.kinds import linear
+from tensorgrad.tensor import Operable, Tensor, method
+
+cast = linear("cast", lambda xp, x, /, dtype: x.astype(dtype), dx=lambda g, x_dtype: cast(g, x_dtype))
+alias = linear("alias", lambda xp, x, /: x.view(), view=True, dx=lambda g: g)
+
+
+def as_array(data: Any, dtype: Any = None) -> Any:
+    """An array of Python data: floats become the default dtype, ints int64, as in PyTorch."""
+    if isinstance(data, Tensor):
+        data = data.array
+    if is_array(data):
+        return data if dtype is None else data.astype(as_dtype(dtype))
+    if isinstance(data, (list, tuple)):
+        data = _without_tensors(data)
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ValueError(f"tensor: nested sequences must have equal lengths at each depth ({error})") from None
+    if array.dtype == object or array.dtype.kind in "USM":
+        raise TypeError(f"tensor: cannot make a tensor of {type(data).__name__} data such as {array.flat[0]!r}")
+    if dtype is not None:
+        return array.astype(as_dtype(dtype))
+    if array.dtype == np.float64 and not isinstance(data, np.generic) and not _holds_numpy(data):
+        return array.astype(get_default_dtype())
+    return array
+
+
+def _without_tensors(data: Any) -> Any:
+    if isinstance(data, (list, tuple)):
+        return [_without_tensors(x) for x in data]
+    return data.array if isinstance(data, Tensor) else data
+
+
+def _holds_numpy(data: Any) -> bool:
+    return isinstance(data, (list, tuple)) and len(data) > 0 and isinstance(data[0], (np.ndarray, np.generic))
+
+
+def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new leaf holding a copy of `data`: numbers, nested lists, arrays or tensors."""
+    array = as_array(data, dtype)
+    if is_array(data) or isinstance(data, Tensor):
+        array = array.copy()
+    if device is not None:
+        array = move(array, device)
+    return Tensor(array).requires_grad_(True) if requires_grad else Tensor(array)
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
+    """`data` as a tensor without a copy where possible; tensors keep their history."""
+    x = data if isinstance(data, Operable) else Tensor(as_array(data))
+    return x if dtype is None and device is None else to(x, device, dtype)
+
+
+def from_numpy(array: Any) -> Tensor:
+    """A tensor on the memory of an np.ndarray; changes to one are seen in the other."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy: expected np.ndarray, not {type(array).__name__}")
+    if array.dtype.kind not in "biufcV" or array.dtype.fields is not None:
+        raise TypeError(f"from_numpy: arrays of dtype {array.dtype} cannot be tensors")
+    return Tensor(array)
+
+
+def from_dlpack(source: Any) -> Tensor:
+    """A tensor on the memory of any array that speaks DLPack (NumPy, CuPy, PyTorch, JAX)."""
+    kind, _ = source.__dlpack_device__()
+    if int(kind) == 1:
+        return Tensor(np.from_dlpack(source))
+    return Tensor(xp_for("cuda").from_dlpack(source))
+
+
+transfer = linear(
+    "transfer",
+    lambda xp, x, /, where: move(x, where),
+    dx=lambda g, x_device: transfer(g, x_device),
+)
+
+
+def to(x: Any, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **_: Any) -> Any:
+    """x.to(dtype), x.to(device), x.to(device, dtype), x.to(other): the tensor itself if nothing changes."""
+    for arg in args:
+        if isinstance(arg, Operable):
+            dtype, device = arg.dtype, arg.device
+        elif arg is None or isinstance(arg, bool):
+            continue
+        elif _names_a_device(arg):
+            device = arg
+        else:
+            dtype = arg
+    if dtype is not None and as_dtype(dtype) != x.dtype:
+        x, copy = cast(x, as_dtype(dtype)), False
+    if device is not None and type(x) is Tensor:
+        here = device_of(x.array)
+        there = _device(device)
+        if here.type != there.type or (there.index is not None and there != here):
+            x, copy = transfer(x, there), False
+    return clone(x) if copy else x
+
+
+_device = device
+
+
+def _names_a_device(arg: Any) -> bool:
+    return isinstance(arg, device) or (isinstance(arg, str) and arg.partition(":")[0] in ("cpu", "cuda"))
+
+
+clone = linear("clone", lambda xp, x, /: xp.array(x, order="K"), dx=lambda g: g)
+
+
+def contiguous(x: Any) -> Any:
+    """x itself if its elements lie in C order without gaps, else a copy that does."""
+    return x if type(x) is Tensor and x.array.flags.c_contiguous else _contiguous(x)
+
+
+_contiguous = linear("contiguous", lambda xp, x, /: xp.ascontiguousarray(x).reshape(x.shape), dx=lambda g: g)
+
+
+def is_contiguous(x: Tensor) -> bool:
+    return bool(x.array.flags.c_contiguous)
+
+
+def _casts(name: str, dtype: Any) -> None:
+    def convert(x: Any) -> Any:
+        wanted: DType = dtype() if callable(dtype) else dtype
+        return x if x.dtype == wanted else cast(x, wanted)
+
+    convert.__name__ = name
+    convert.__doc__ = f"The tensor as {name}; itself if it is already."
+    method(convert, name)
+
+
+for _name, _dtype in {
+    "float": np.dtype(np.float32), "double": np.dtype(np.float64), "half": np.dtype(np.float16), "bfloat16": bfloat16,
+    "long": np.dtype(np.int64), "int": np.dtype(np.int32), "short": np.dtype(np.int16), "bool": np.dtype(np.bool_),
+}.items():  # fmt: skip
+    _casts(_name, _dtype)
+
+
+def type_as(x: Any, other: Any) -> Any:
+    return to(x, dtype=other.dtype)
+
+
+def cpu(x: Any) -> Any:
+    """The tensor on the CPU; itself if it is there."""
+    return to(x, device="cpu")
+
+
+def cuda(x: Any, device: Any = None) -> Any:
+    """The tensor on the GPU; RuntimeError says why where there is none."""
+    return to(x, device="cuda" if device is None else device if not isinstance(device, int) else f"cuda:{device}")
+
+
+for _function in (to, clone, contiguous, is_contiguous, type_as, cpu, cuda):
+    method(_function, _function.__name__)

@@ -1,0 +1,33 @@
+"""Broadcasting undone, in one place: a gradient is summed over the dimensions that its input was stretched along."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorgrad.kinds import linear
+
+
+def _expand(xp: Any, x: Any, /, shape: tuple[int, ...]) -> Any:
+    return xp.broadcast_to(x, shape)
+
+
+def _sum_to(xp: Any, x: Any, /, shape: tuple[int, ...]) -> Any:
+    extra = x.ndim - len(shape)
+    stretched = tuple(range(extra)) + tuple(
+        extra + i for i, n in enumerate(shape) if n == 1 and x.shape[extra + i] != 1
+    )
+    return xp.add.reduce(x, axis=stretched).reshape(shape) if stretched else x.reshape(shape)
+
+
+broadcast = linear("expand", _expand, view=True, dx=lambda g, x_shape: sum_to(g, x_shape))
+sum_to = linear("sum_to", _sum_to, dx=lambda g, x_shape: broadcast(g, x_shape))
+
+
+def fit(part: Any, shape: tuple[int, ...]) -> Any:
+    """A gradient made the shape of its input: summed where the input was stretched, stretched where it is smaller."""
+    have = part.shape
+    if len(have) >= len(shape) and all(
+        a == b or b == 1 for a, b in zip(have[len(have) - len(shape) :], shape)
+    ):
+        return sum_to(part, shape)
+    return broadcast(part if len(have) <= len(shape) else sum_to(part, have[-len(shape) :]), shape)

@@ -1,0 +1,200 @@
+"""The flattened callers: Op.__call__ written out for one and two inputs, for the case that nearly always holds.
+
+That case: exact Tensors of one float dtype and one array type, nothing careful.  Anything else goes to the op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tensorgrad import mode
+from tensorgrad.dtypes import float32, float64
+from tensorgrad.node import Node, tick
+from tensorgrad.op import Op
+from tensorgrad.tensor import Operable, Tensor
+
+_PATTERNS = {(): 0, ("x",): 1, ("y",): 2, ("x", "y"): 3, ("out",): 4}
+"""What a rule asks for, as a number that the callers test; -1 is anything else."""
+
+new_tensor, new_node = Tensor.__new__, Node.__new__
+
+
+def _pattern(op: Op, i: int) -> int:
+    rename = dict(zip((*op.inputs, "out"), ("x", "y")[: len(op.inputs)] + ("out",)))
+    return _PATTERNS.get(tuple(rename.get(ask, "?") for ask in op.asks[i]), -1)
+
+
+def flatten(op: Op) -> Callable[..., Any]:
+    """The quickest caller this op can have, as a plain function that also serves as a method."""
+    call: Callable[..., Any]
+    simple = op.outputs == ("out",) and op.joint is None and not op.variadic and not op.many
+    if simple and len(op.inputs) == 1 and op.kind in ("elementwise", "linear", "general"):
+        call = _unary(op) if not op.params else _unary_with_parameters(op)
+    elif simple and len(op.inputs) == 2 and not op.params and op.kind in ("elementwise", "bilinear"):
+        call = _binary(op)
+    else:
+
+        def call(*args: Any) -> Any:
+            function = op.impls.get(type(args[0]))
+            if function is not None and not any(isinstance(a, Operable) for a in args):
+                return function(*args)  # arrays in, arrays out: a rule is calling
+            return op(*args)
+
+    call.__name__ = call.__qualname__ = op.name
+    call.op = op  # type: ignore[attr-defined]
+    return call
+
+
+def _unary(op: Op) -> Callable[..., Any]:
+    """out = f(x)"""
+    impls, keep, readers = op.impls, _pattern(op, 0), op.readers[0]
+    differentiable, any_dtype = op.moves[0], not op.floats
+    nothing = ((),)
+
+    def call(x: Any) -> Any:
+        if type(x) is not Tensor or mode.careful:
+            function = impls.get(type(x))
+            return op(x) if function is None else function(x)
+        a = x.array
+        d = a.dtype
+        if not (d is float32 or d is float64 or any_dtype):
+            return op(x)
+        try:
+            out = impls[type(a)](a)
+        except Exception:
+            return op(x)
+        if type(out) is not type(a):
+            out = np.asarray(out)
+        t = new_tensor(Tensor)
+        t.array = out
+        t.grad = None
+        nx = x.node
+        if nx is None or not differentiable:
+            t.node = None
+            return t
+        t.node = n = new_node(Node)
+        n.op = op
+        n.parents = (nx,)
+        n.shape = out.shape
+        if keep == 4:
+            n.kept = ((out,),)
+        elif keep == 1:
+            n.kept = ((a,),)
+        elif keep == 0:
+            n.kept = nothing
+        else:
+            n.kept = (tuple([read((a,), (), (out,)) for read in readers]),)
+        n.born = tick()
+        return t
+
+    return call
+
+
+def _unary_with_parameters(op: Op) -> Callable[..., Any]:
+    """out = f(x; parameters)"""
+    impls, readers = op.impls, op.readers[0]
+    differentiable, any_dtype, count = op.moves[0], not op.floats, len(op.params)
+
+    def call(x: Any, *params: Any) -> Any:
+        if type(x) is not Tensor or mode.careful or len(params) != count:
+            function = impls.get(type(x))
+            return op(x, *params) if function is None else function(x, *params)
+        a = x.array
+        d = a.dtype
+        if not (d is float32 or d is float64 or any_dtype):
+            return op(x, *params)
+        try:
+            out = impls[type(a)](a, *params)
+        except Exception:
+            return op(x, *params)
+        if type(out) is not type(a):
+            out = np.asarray(out)
+        t = new_tensor(Tensor)
+        t.array = out
+        t.grad = None
+        nx = x.node
+        if nx is None or not differentiable:
+            t.node = None
+            return t
+        t.node = n = new_node(Node)
+        n.op = op
+        n.parents = (nx,)
+        n.shape = out.shape
+        n.kept = (tuple([read((a,), params, (out,)) for read in readers]),)
+        n.born = tick()
+        return t
+
+    return call
+
+
+def _binary(op: Op) -> Callable[..., Any]:
+    """out = f(x, y)"""
+    impls = op.impls
+    keep_x, keep_y = _pattern(op, 0), _pattern(op, 1)
+    read_x, read_y = op.readers
+    moves_x, moves_y = op.moves
+    plain = op.kind == "elementwise"  # a Python number is a fine second operand
+
+    def call(x: Any, y: Any) -> Any:
+        if type(x) is not Tensor or mode.careful:
+            function = impls.get(type(x))
+            return op(x, y) if function is None or isinstance(y, Operable) else function(x, y)
+        a = x.array
+        d = a.dtype
+        if not (d is float32 or d is float64):
+            return op(x, y)
+        if type(y) is Tensor:
+            b = y.array
+            if b.dtype is not d or type(b) is not type(a):
+                return op(x, y)
+            ny = y.node
+        elif (type(y) is float or type(y) is int) and plain:
+            b = y
+            ny = None
+        else:
+            return op(x, y)
+        try:
+            out = impls[type(a)](a, b)
+        except Exception:
+            return op(x, y)
+        if type(out) is not type(a):
+            out = np.asarray(out)
+        t = new_tensor(Tensor)
+        t.array = out
+        t.grad = None
+        nx = x.node
+        if nx is None and ny is None:
+            t.node = None
+            return t
+        t.node = n = new_node(Node)
+        n.op = op
+        n.parents = (nx, ny)
+        n.shape = out.shape
+        if nx is None or not moves_x:
+            kept_x = None
+        elif keep_x == 2:
+            kept_x = (b,)
+        elif keep_x == 0:
+            kept_x = ()
+        elif keep_x == 3:
+            kept_x = (a, b)
+        else:
+            kept_x = tuple([read((a, b), (), (out,)) for read in read_x])
+        if ny is None or not moves_y:
+            kept_y = None
+        elif keep_y == 1:
+            kept_y = (a,)
+        elif keep_y == 0:
+            kept_y = ()
+        elif keep_y == 3:
+            kept_y = (a, b)
+        else:
+            kept_y = tuple([read((a, b), (), (out,)) for read in read_y])
+        n.kept = (kept_x, kept_y)
+        n.born = tick()
+        return t
+
+    return call

@@ -1,0 +1,23 @@
+"""Dropout with a mask that was drawn before: x scale where kept, else 0.  Srivastava et al. 2014."""
+
+import numpy as np
+
+from tensorgrad.kernels.cpu.jit import FLOATS, Array, Bools, OutVector, Vector, kernel, ready
+from tensorgrad.kernels.cpu.threads import share
+
+
+@kernel
+def apply(lo: int, hi: int, x: Vector, keep: Bools, scale: float, y: OutVector) -> None:
+    x, keep, y = x[lo:hi], keep[lo:hi], y[lo:hi]
+    zero = x.dtype.type(0)
+    for i in range(x.size):
+        y[i] = x[i] * (scale if keep[i] else zero)  # NaN stays NaN, as in PyTorch
+
+
+def dropout(x: Array, keep: Array, scale: float) -> Array | None:
+    """x scale where keep, else 0; the gradient is dropout(g, keep, scale)."""
+    if x.dtype not in FLOATS or keep.dtype != np.bool_ or keep.shape != x.shape:
+        return None
+    y = np.empty(x.shape, x.dtype)
+    share(apply[x.dtype], x.size, 0.5 * x.size, ready(x).ravel(), ready(keep).ravel(), scale, y.ravel())
+    return y

@@ -1,0 +1,129 @@
+"""What a thread wants of the engine beyond the ordinary: no_grad, anomaly mode, recording.
+
+`careful` counts the reasons, in any thread, to leave the fast path; ordinary training leaves it at zero.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+careful = 0
+_lock = threading.Lock()
+
+
+class _Thread(threading.local):
+    """The modes of one thread; a new thread starts with these."""
+
+    grad = True
+    inference = False
+    anomaly = False
+    watchers: tuple[Callable[..., None], ...] = ()
+
+
+thread = _Thread()
+
+
+def be_careful(step: int) -> None:
+    """Add (+1) or withdraw (-1) one reason for every op to take its careful caller."""
+    global careful
+    with _lock:
+        careful += step
+
+
+class _Setting:
+    """Sets modes of this thread for the length of a with-block, or of every call of a decorated function."""
+
+    settings: dict[str, bool]
+
+    def __enter__(self) -> None:
+        before = {name: getattr(thread, name) for name in self.settings}
+        self.__dict__.setdefault("_before", []).append(before)
+        for name, value in self.settings.items():
+            _set(name, value)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name, value in self.__dict__["_before"].pop().items():
+            _set(name, value)
+
+    def __call__(self, function: F) -> F:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with type(self)._like(self):
+                return function(*args, **kwargs)
+
+        return wrapped  # type: ignore[return-value]
+
+    @classmethod
+    def _like(cls, other: _Setting) -> _Setting:
+        twin = cls.__new__(cls)
+        twin.settings = other.settings
+        return twin
+
+
+_ORDINARY = {"grad": True, "inference": False, "anomaly": False}
+
+
+def _set(name: str, value: bool) -> None:
+    was = getattr(thread, name)
+    setattr(thread, name, value)
+    be_careful((value != _ORDINARY[name]) - (was != _ORDINARY[name]))
+
+
+class no_grad(_Setting):
+    """Operations inside record nothing.  Context manager and decorator; per thread."""
+
+    settings = {"grad": False}
+
+    def __new__(cls, function: Any = None) -> Any:
+        setting = super().__new__(cls)
+        return setting if function is None else setting(function)
+
+
+class enable_grad(no_grad):
+    """Operations inside are recorded again, within a no_grad block.  Context manager and decorator."""
+
+    settings = {"grad": True}
+
+
+class inference_mode(_Setting):
+    """no_grad whose results may never enter a graph again: requires_grad_ on them raises."""
+
+    def __init__(self, mode: bool = True) -> None:
+        self.settings = {"grad": False, "inference": True} if mode else {}
+
+
+class set_grad_enabled(_Setting):
+    """Recording on or off: acts at once, and as a context manager undoes itself at the block's end."""
+
+    def __init__(self, mode: bool) -> None:
+        self.settings = {"grad": bool(mode)}
+        self.__dict__["_before"] = [{"grad": thread.grad}]
+        _set("grad", bool(mode))
+
+    def __enter__(self) -> None:
+        pass
+
+    def __call__(self, function: F) -> F:
+        self.__exit__(None, None, None)  # as a decorator it acts only inside the function
+        return super().__call__(function)
+
+    @classmethod
+    def _like(cls, other: _Setting) -> _Setting:
+        return cls(other.settings["grad"])
+
+
+def is_grad_enabled() -> bool:
+    """Whether this thread records operations."""
+    return thread.grad
+
+
+def is_inference_mode_enabled() -> bool:
+    return thread.inference

@@ -1,0 +1,208 @@
+"""Taking and placing elements: x[...], gather and scatter, embedding.  Each rule is the other's op."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tensorgrad.backend import is_array, xp_of
+from tensorgrad.dtypes import category
+from tensorgrad.kinds import linear
+from tensorgrad.ops.shape import one_dim
+from tensorgrad.publish import public, publish
+from tensorgrad.tensor import Tensor
+from tensorgrad.tracer import Tracer
+
+# ---- x[...]
+
+_slice = linear(
+    "slice", lambda xp, x, /, index: x[index], view=True,
+    dx=lambda g, x_shape, index: _place(g, x_shape, index),
+)  # fmt: skip
+_place = linear(
+    "place", lambda xp, x, /, shape, index: _placed(xp, x, shape, index), dx=lambda g, index: _slice(g, index)
+)
+_take = linear(
+    "index", lambda xp, x, /, index: x[index], dx=lambda g, x_shape, index: _put(g, x_shape, index)
+)
+_put = linear(
+    "index_put", lambda xp, x, /, shape, index: _added(xp, x, shape, index), dx=lambda g, index: _take(g, index)
+)
+
+
+def _placed(xp: Any, x: Any, shape: tuple[int, ...], index: Any) -> Any:
+    out = xp.zeros(shape, x.dtype)
+    out[index] = x
+    return out
+
+
+def _added(xp: Any, x: Any, shape: tuple[int, ...], index: Any) -> Any:
+    out = xp.zeros(shape, x.dtype)
+    rows = index if is_array(index) else index[0] if isinstance(index, tuple) and len(index) == 1 else None
+    if rows is not None and rows.dtype.kind in "iu" and len(shape) > 1 and xp is np and x.dtype.kind == "f":
+        return _segment_sum(x.reshape(-1, _product(shape[1:])), rows.reshape(-1), shape)
+    if xp is np:
+        np.add.at(out, index, x)
+    else:
+        import cupyx
+
+        cupyx.scatter_add(out, index, x)
+    return out
+
+
+def _product(sizes: tuple[int, ...]) -> int:
+    count = 1
+    for n in sizes:
+        count *= n
+    return count
+
+
+def _segment_sum(rows: Any, index: Any, shape: tuple[int, ...]) -> Any:
+    """Rows added up by index: sorted, then one reduceat; in order of appearance, so the same every time."""
+    out = np.zeros((shape[0], rows.shape[1]), rows.dtype)
+    if index.size:
+        index = index + (index < 0) * shape[0]
+        order = np.argsort(index, kind="stable")
+        ordered = index[order]
+        starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+        out[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
+    return out.reshape(shape)
+
+
+def _plain(part: Any) -> Any:
+    """One entry of an index without its tensor: arrays, ints, slices."""
+    if isinstance(part, Tracer):
+        return _plain(part.value)
+    if isinstance(part, Tensor):
+        return part.array if part.array.ndim or part.array.dtype == bool else part.array.item()
+    if isinstance(part, slice):
+        if part.step is not None and part.step.__index__() < 1:
+            raise ValueError("index: the step of a slice must be positive; use flip() to reverse")
+        return part
+    if isinstance(part, (list, tuple, range)):
+        return np.asarray([_plain(p) for p in part], dtype=None if len(part) else np.int64)
+    return part
+
+
+_BASIC = (int, slice, type(None), type(Ellipsis))
+
+
+def split_index(x: Any, index: Any) -> tuple[Any, bool]:
+    """The index as NumPy takes it, and whether it is basic (ints, slices, None, Ellipsis: a view)."""
+    kind = type(index)
+    if kind is int or kind is slice and index.step is None or index is None or index is Ellipsis:
+        return index, True
+    parts = index if kind is tuple else (index,)
+    plain = tuple(_plain(p) for p in parts)
+    basic = True
+    for p in plain:
+        if isinstance(p, (bool, np.bool_)):
+            basic = False
+        elif is_array(p):
+            basic = False
+            if p.dtype.kind not in "iub":
+                raise IndexError(f"index: tensors used as indices must be integer or bool, not {p.dtype}")
+        elif not isinstance(p, _BASIC):
+            raise TypeError(f"index: expected ints, slices, None, Ellipsis or tensors, not {type(p).__name__}")
+    return plain, basic
+
+
+@public("__getitem__", method=False)
+def index(x: Any, index: Any) -> Any:
+    """x[index]: a view for ints, slices, None and Ellipsis; a copy for integer and boolean tensors."""
+    plain, basic = split_index(x, index)
+    if basic:
+        return _slice(x, plain)
+    return _take(x, plain)
+
+
+# ---- along one dim
+
+_gather = linear(
+    "gather", lambda xp, x, index, /, dim: xp.take_along_axis(x[_corner(index.shape, dim)], index, dim),
+    dx=lambda g, x_shape, index, dim: _scatter_add(g, index, x_shape, dim),
+)  # fmt: skip
+_scatter_add = linear(
+    "scatter_add_zeros", lambda xp, x, index, /, shape, dim: _scattered(xp, x, index, shape, dim),
+    dx=lambda g, index, dim: _gather(g, index, dim),
+)  # fmt: skip
+
+
+def _corner(shape: tuple[int, ...], dim: int) -> tuple[slice, ...]:
+    return tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(shape))
+
+
+def _scattered(xp: Any, x: Any, index: Any, shape: tuple[int, ...], dim: int) -> Any:
+    out = xp.zeros(shape, x.dtype)
+    places = list(xp.ogrid[tuple(slice(n) for n in index.shape)])
+    places[dim] = index
+    if xp is np:
+        np.add.at(out, tuple(places), x)
+    else:
+        import cupyx
+
+        cupyx.scatter_add(out, tuple(places), x)
+    return out
+
+
+@public()
+def gather(x: Any, dim: int, index: Any) -> Any:
+    """out[i][j][k] = x[index[i][j][k]][j][k] (for dim 0): elements picked along a dim."""
+    d = one_dim("gather", dim, x.ndim)
+    if category(index.dtype) != 1:
+        raise RuntimeError(f"gather: expected an index of int64, not {index.dtype}")
+    if index.ndim != x.ndim:
+        raise RuntimeError(f"gather: index and tensor need equally many dims, their shapes are {index.shape} and {x.shape}")
+    if any(index.shape[i] > x.shape[i] for i in range(x.ndim) if i != d):
+        raise RuntimeError(f"gather: an index of shape {index.shape} exceeds a tensor of shape {x.shape} outside dim {dim}")
+    if not x.ndim:
+        return x
+    _in_range("gather", index, x.shape[d])
+    return _gather(x, index, d)
+
+
+def _in_range(name: str, index: Any, size: int) -> None:
+    values = index.array if isinstance(index, Tensor) else index
+    if is_array(values) and values.size and xp_of(values) is np and (values.min() < 0 or values.max() >= size):
+        bad = values[(values < 0) | (values >= size)].flat[0]
+        raise IndexError(f"{name}: index {bad} is out of range [0, {size - 1}]")
+
+
+_embedding = linear(
+    "embedding", lambda xp, weight, index, /, skip: xp.take(weight, index, 0),
+    dweight=lambda g, weight_shape, index, skip: _embedding_sum(g, index, weight_shape, skip),
+)  # fmt: skip
+_embedding_sum = linear(
+    "embedding_sum", lambda xp, x, index, /, shape, skip: _collected(xp, x, index, shape, skip),
+    dx=lambda g, index, skip: _embedding(_without_row(g, skip), index, skip),
+)  # fmt: skip
+
+
+def _without_row(weight: Any, skip: int | None) -> Any:
+    return weight if skip is None else weight - _place(weight[skip : skip + 1], weight.shape, slice(skip, skip + 1))
+
+
+def _collected(xp: Any, x: Any, index: Any, shape: tuple[int, ...], skip: int | None) -> Any:
+    out = _added(xp, x.reshape(-1, shape[1]), shape, index.reshape(-1))
+    if skip is not None:
+        out[skip] = 0
+    return out
+
+
+def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
+    """out[...] = weight[input[...]]: (...) ints and (V, C) -> (..., C); row padding_idx receives no gradient."""
+    if category(input.dtype) != 1:
+        raise RuntimeError(f"embedding: expected integer indices, not {input.dtype}")
+    if weight.ndim != 2:
+        raise RuntimeError(f"embedding: the weight must be 2-d, its shape is {weight.shape}")
+    rows = weight.shape[0]
+    if padding_idx is not None:
+        if not -rows <= padding_idx < rows:
+            raise AssertionError(f"embedding: padding_idx {padding_idx} is out of range for {rows} rows")
+        padding_idx %= rows
+    _in_range("embedding", input, rows)
+    return _embedding(weight, input, padding_idx)
+
+
+__all__ = publish(globals())

@@ -1,0 +1,138 @@
+"""Matrix products.  Leading dims are folded into one 2-D product wherever the right side is a single matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorgrad.kinds import bilinear, fused
+from tensorgrad.ops.shape import _reshape, turn
+from tensorgrad.publish import public, publish
+
+
+def _product(xp: Any, x: Any, y: Any, /) -> Any:
+    if x.ndim > 2 and y.ndim == 2:
+        return (x.reshape(-1, x.shape[-1]) @ y).reshape(*x.shape[:-1], y.shape[-1])
+    return x @ y
+
+
+def _rows(x: Any) -> Any:
+    """All leading dims as one: (..., n) -> (m, n)."""
+    return x if x.ndim == 2 else _reshape(x, (-1 if x.shape[-1] else 0, x.shape[-1]))
+
+
+def _slope_y(g: Any, x: Any, y_shape: tuple[int, ...]) -> Any:
+    """x^T g; where y is one matrix, summed over the batch by the product itself."""
+    return turn(_rows(x)) @ _rows(g) if len(y_shape) == 2 else turn(x) @ g
+
+
+_matmul = bilinear("matmul", _product, dx=lambda g, y: _matmul(g, turn(y)), dy=_slope_y)
+
+
+@public("__matmul__")
+def matmul(x: Any, y: Any) -> Any:
+    """out = x @ y: (..., n, k) @ (..., k, m) -> (..., n, m); vectors gain a dim and lose it again."""
+    try:
+        a, b = x.shape, y.shape
+    except AttributeError:
+        raise TypeError(f"matmul: expected two tensors, not {type(x).__name__} and {type(y).__name__}") from None
+    if len(a) >= 2 and len(b) >= 2:
+        if a[-1] != b[-2]:
+            raise RuntimeError(f"matmul: {a} @ {b}: inner sizes {a[-1]} and {b[-2]} differ")
+        return _matmul(x, y)
+    if not a or not b:
+        raise RuntimeError(f"matmul: both operands need at least one dim, their shapes are {a} and {b}")
+    if a[-1] != (b[-2] if len(b) > 1 else b[0]):
+        raise RuntimeError(f"matmul: {a} @ {b}: inner sizes {a[-1]} and {b[-2] if len(b) > 1 else b[0]} differ")
+    left = _reshape(x, (1, *a)) if len(a) == 1 else x
+    right = _reshape(y, (*b, 1)) if len(b) == 1 else y
+    out = _matmul(left, right)
+    shape = out.shape
+    shape = shape[:-1] if len(b) == 1 else shape
+    shape = (*shape[:-2], *shape[-1:]) if len(a) == 1 and len(b) > 1 else shape[:-1] if len(a) == 1 else shape
+    return _reshape(out, shape)
+
+
+@public("__rmatmul__", method=False)
+def _rmatmul(x: Any, y: Any) -> Any:
+    return matmul(y, x)
+
+
+def _same_rank(name: str, x: Any, y: Any, rank: int) -> None:
+    if x.ndim != rank or y.ndim != rank:
+        raise RuntimeError(f"{name}: expected two {rank}-d tensors, their shapes are {x.shape} and {y.shape}")
+
+
+@public()
+def mm(x: Any, mat2: Any) -> Any:
+    """out = x @ y for two matrices."""
+    _same_rank("mm", x, mat2, 2)
+    return matmul(x, mat2)
+
+
+@public()
+def bmm(x: Any, mat2: Any) -> Any:
+    """out[i] = x[i] @ y[i]: (B, n, k) @ (B, k, m) -> (B, n, m)."""
+    _same_rank("bmm", x, mat2, 3)
+    if x.shape[0] != mat2.shape[0]:
+        raise RuntimeError(f"bmm: batch sizes {x.shape[0]} and {mat2.shape[0]} differ")
+    return matmul(x, mat2)
+
+
+@public()
+def mv(x: Any, vec: Any) -> Any:
+    """out = x @ v, a matrix and a vector."""
+    if x.ndim != 2 or vec.ndim != 1:
+        raise RuntimeError(f"mv: expected a matrix and a vector, their shapes are {x.shape} and {vec.shape}")
+    return matmul(x, vec)
+
+
+@public()
+def dot(x: Any, tensor: Any) -> Any:
+    """out = sum of x[i] y[i], two vectors."""
+    _same_rank("dot", x, tensor, 1)
+    return matmul(x, tensor)
+
+
+@public("ger")
+def outer(x: Any, vec2: Any) -> Any:
+    """out[i, j] = x[i] y[j], two vectors."""
+    _same_rank("outer", x, vec2, 1)
+    return _reshape(x, (x.shape[0], 1)) * _reshape(vec2, (1, vec2.shape[0]))
+
+
+def _affine(xp: Any, x: Any, weight: Any, bias: Any, /) -> Any:
+    out = _product(xp, x, weight.T)
+    out += bias
+    return out
+
+
+_linear = bilinear(
+    "linear", lambda xp, x, weight, /: _product(xp, x, weight.T),
+    dx=lambda g, weight: _matmul(g, weight), dweight=lambda g, x: turn(_rows(g)) @ _rows(x),
+)  # fmt: skip
+_linear_bias = fused(
+    "linear_bias", _affine, lambda x, weight, bias: _linear(x, weight) + bias,
+    dx=lambda g, weight: _matmul(g, weight),
+    dweight=lambda g, x: turn(_rows(g)) @ _rows(x),
+    dbias=lambda g: g,
+)  # fmt: skip
+
+
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """out = x weight^T + bias: (..., in), (out, in), (out) -> (..., out)."""
+    if weight.ndim == 1:
+        return matmul(x, weight) if bias is None else matmul(x, weight) + bias
+    if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
+        raise RuntimeError(
+            f"linear: an input of shape {x.shape} and a weight of shape {weight.shape}: the input's last size "
+            "and the weight's second must be equal"
+        )
+    if bias is None or x.ndim < 2:
+        out = _linear(x, weight) if x.ndim > 1 else _reshape(_linear(_reshape(x, (1, -1)), weight), (weight.shape[0],))
+        return out if bias is None else out + bias
+    if bias.shape != weight.shape[:1]:
+        raise RuntimeError(f"linear: a bias of shape {bias.shape} does not fit a weight of shape {weight.shape}")
+    return _linear_bias(x, weight, bias)
+
+
+__all__ = publish(globals())

@@ -1,0 +1,181 @@
+"""What a sampler may be asked for, and in which order it goes through memory: PyTorch's limits, said in sentences."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+Array = Any  # a numpy.ndarray or a cupy.ndarray
+Shape = int | Sequence[int]
+
+INTEGERS = ("uint8", "int8", "int16", "int32", "int64")
+UNSIGNED = ("uint16", "uint32", "uint64")
+DIGITS = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}  # bits of the significand, the hidden one too
+LARGEST = {
+    "bfloat16": (2 - 2**-7) * 2.0**127,
+    "float16": 65504.0,
+    "float32": (2 - 2**-23) * 2.0**127,
+    "float64": float(np.finfo(np.float64).max),
+}
+
+
+def computed_in(out: Array) -> Any:
+    """The type that samples for `out` are computed in: float64 for float64, float32 for float32 and the halves."""
+    return np.float64 if out.dtype == np.float64 else np.float32
+
+
+def is_half(out: Array) -> bool:
+    return out.dtype.name in ("float16", "bfloat16")
+
+
+def memory_order(out: Array) -> list[int]:
+    """The axes of `out` from the longest stride to the shortest: transposed so, it is read as it lies in memory."""
+    return sorted(range(out.ndim), key=lambda axis: -abs(out.strides[axis]))
+
+
+def floating(op: str, out: Array) -> None:
+    if out.dtype.name not in DIGITS:
+        raise RuntimeError(f"{op}: expected a floating dtype ({', '.join(DIGITS)}), got {out.dtype.name}")
+
+
+def number(op: str, dtype: Any) -> None:
+    if dtype.name not in DIGITS and dtype.name not in INTEGERS:
+        raise RuntimeError(f"{op}: expected an integer or floating dtype, got {dtype.name}")
+
+
+def positive(op: str, **parameter: float) -> None:
+    ((name, value),) = parameter.items()
+    if not value > 0:
+        raise RuntimeError(f"{op}: {name} must be greater than 0, got {value}")
+
+
+def shape(op: str, sizes: Shape) -> tuple[int, ...]:
+    sizes = tuple(map(operator.index, sizes)) if isinstance(sizes, Sequence) else (operator.index(sizes),)
+    if any(size < 0 for size in sizes):
+        raise RuntimeError(f"{op}: a size in {sizes} is negative")
+    return sizes
+
+
+def target(op: str, out: Array, device: str) -> None:
+    """An array must live where the generator does, and its elements apart."""
+    if isinstance(out, np.ndarray) != (device == "cpu"):
+        kind = type(out).__module__.partition(".")[0]
+        raise RuntimeError(f"{op}: a generator on {device!r} cannot fill a {kind} array; use one on the array's device")
+    if out.size and any(stride == 0 and size > 1 for stride, size in zip(out.strides, out.shape, strict=True)):
+        raise RuntimeError(f"{op}: elements of this {out.shape} array share memory (it was expanded); copy it first")
+
+
+def uniform(out: Array, low: float, high: float) -> None:
+    floating("uniform_", out)
+    largest = LARGEST[out.dtype.name]
+    for name, value in (("low", low), ("high", high), ("high - low", abs(high - low))):
+        if not -largest <= value <= largest:
+            raise RuntimeError(f"uniform_: {name}={value} is out of bounds for {out.dtype.name}")
+    if low > high:
+        raise RuntimeError(f"uniform_: the range from low={low} to high={high} is empty")
+
+
+def integer_range(out: Array, low: int | None, high: int | None) -> tuple[int, int]:
+    """(first, how many): the integers that `random_` chooses from.
+
+    A bound that a floating dtype would round outwards moves inwards; one beyond its exact integers warns.
+    """
+    name = out.dtype.name
+    digits = DIGITS.get(name)
+    if digits is None and name not in (*INTEGERS, *UNSIGNED, "bool"):
+        raise RuntimeError(f"random_: expected an integer, floating or boolean dtype, got {name}")
+    first = 0 if low is None else operator.index(low)
+    if high is None and first == -(2**63):
+        if name not in ("int64", "float64", "float32", "bfloat16"):
+            raise RuntimeError(f"random_: {name} cannot hold every 64-bit integer; give bounds, or use int64")
+        return 0, 2**64  # a draw, read as a signed integer, is the number itself
+    least, most = _limits(name)
+    end = operator.index(high) if high is not None else 1 + (2**digits if digits else int(most))
+    if first >= end:
+        raise RuntimeError(f"random_: expected low < high, got low={first} and high={end}")
+    if digits:
+        first = _exact_from(first, digits)
+        end = end if high is None else _exact_to(end, digits)
+        if first >= end:
+            raise RuntimeError(f"random_: {name} holds no integer from low={low} up to high={high}")
+    for side, bound in (("low", first), ("high - 1", end - 1)):
+        if not least <= bound <= most:
+            raise RuntimeError(f"random_: {side}={bound} is out of bounds for {name}")
+        if digits and abs(bound) > 2**digits:
+            message = f"random_: {side}={bound} lies beyond 2^{digits}, and {name} skips integers there"
+            warnings.warn(message, stacklevel=4)
+    return first, end - first
+
+
+def _limits(name: str) -> tuple[float, float]:
+    if name in LARGEST:
+        return -LARGEST[name], LARGEST[name]
+    if name == "bool":
+        return 0, 1
+    return int(np.iinfo(name).min), min(int(np.iinfo(name).max), 2**63 - 1)
+
+
+def _rounded(value: int, digits: int) -> tuple[int, int]:
+    """`value` rounded to `digits` bits, ties to even, and the distance between such numbers there."""
+    step = 1 << max(abs(value).bit_length() - digits, 0)
+    return round(Fraction(value, step)) * step, step
+
+
+def _exact_from(first: int, digits: int) -> int:
+    nearest, step = _rounded(first + 1, digits)
+    return nearest + step if nearest < first else first
+
+
+def _exact_to(end: int, digits: int) -> int:
+    nearest, step = _rounded(end - 1, digits)
+    return nearest - step if end <= nearest < 2**63 else end  # PyTorch lets a bound be that overflows int64
+
+
+def probabilities(p: Array, shape: tuple[int, ...]) -> Array:
+    """`p` broadcast to `shape`, if its elements are probabilities."""
+    floating("bernoulli_", p)
+    if p.size and not ((p >= 0) & (p <= 1)).all():
+        raise RuntimeError(f"bernoulli_: probabilities must be between 0 and 1, got {p.min()} to {p.max()}")
+    try:
+        return p if p.shape == shape else np.broadcast_to(p, shape)
+    except ValueError:
+        raise RuntimeError(f"bernoulli_: probabilities of shape {p.shape} do not broadcast to {shape}") from None
+
+
+def permutation(n: int, dtype: Any) -> None:
+    number("randperm", dtype)
+    if n < 0:
+        raise RuntimeError(f"randperm: n must be at least 0, got {n}")
+    room = 2 ** DIGITS[dtype.name] + 1 if dtype.name in DIGITS else int(np.iinfo(dtype).max) + 1
+    if n > room:
+        raise RuntimeError(f"randperm: {dtype.name} counts up to n={room}, got n={n}; use a wider dtype")
+
+
+def multinomial(probs: Array, num_samples: int, replacement: bool) -> None:
+    floating("multinomial", probs)
+    if probs.ndim not in (1, 2):
+        raise RuntimeError(f"multinomial: expected probabilities (V) or (B, V), got shape {probs.shape}")
+    if num_samples <= 0:
+        raise RuntimeError(f"multinomial: num_samples must be at least 1, got {num_samples}")
+    categories = probs.shape[-1]
+    if categories > 2**24:
+        raise RuntimeError(f"multinomial: {categories} categories are more than 2^24")
+    if not replacement and num_samples > categories:
+        raise RuntimeError(
+            f"multinomial: {num_samples} samples of {categories} categories need replacement=True"
+        )
+    if not ((probs >= 0) & (probs < np.inf)).all():
+        raise RuntimeError("multinomial: a probability is negative, infinite or NaN")
+    above = (probs > 0).sum(-1)
+    if (above == 0).any():
+        raise RuntimeError("multinomial: the probabilities of a row sum to 0")
+    if not replacement and (above < num_samples).any():
+        raise RuntimeError(
+            f"multinomial: {num_samples} samples, but only {int(above.min())} probabilities of a row are above 0;"
+            " draw fewer, or set replacement=True"
+        )
