@@ -34,14 +34,20 @@ def split(
     return ids[:n], ids[n:]
 
 
-def random_windows(ids: Ids, block_size: int, batch_size: int, generator: Draws) -> tuple[Ids, Ids]:
+def random_windows(
+    ids: Ids, block_size: int, batch_size: int, generator: Draws | None = None
+) -> tuple[Ids, Ids]:
     """x[b] = ids[i : i+T], y[b] = ids[i+1 : i+1+T] for B draws of i; two int64 arrays (B, T).
 
-    The starts are `randint(0, len(ids) - T, (B,))`, as nanoGPT draws them: with a generator of
-    PyTorch's numbers, the batches are PyTorch's.  ids may be a memory map.  Raises ValueError where
-    the text is shorter than one window and its successor.
+    The starts are `randint(0, len(ids) - T, (B,))`, as nanoGPT draws them, so a Generator gives the
+    batches that PyTorch's of the same seed gives; without one, the default generator.  ids may be a
+    memory map.  Raises ValueError where the text is shorter than one window and the id after it.
     """
     T = check_window("random_windows", ids, block_size, batch_size)
+    if generator is None:
+        from tensorgrad.random import generator_for
+
+        generator = generator_for("cpu")
     starts = np.asarray(generator.randint(0, len(ids) - T, (batch_size,)), np.int64)
     windows = ids[starts[:, None] + np.arange(T + 1)].astype(np.int64)  # (B, T + 1)
     return pair(windows)

@@ -41,7 +41,8 @@ CODES = {
     "float64": "F64",
     "complex64": "C64",
 }
-HEADER_CRC, BODY_CRC = "crc32.header", "crc32.body"
+# The word stands in both keys and both values, so that no small damage hides that a file is ours.
+HEADER_CRC, BODY_CRC, MARK = "crc32.header", "crc32.body", "crc32"
 LARGEST_HEADER = 100_000_000  # bytes, by the format's definition
 
 
@@ -163,7 +164,7 @@ def checksums(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> dict
     body = 0
     for name in names:
         body = crc32(as_bytes(tensors[name]).data, body)
-    return {HEADER_CRC: f"{crc32(header.encode()):08x}", BODY_CRC: f"{body:08x}"}
+    return {HEADER_CRC: f"{MARK} {crc32(header.encode()):08x}", BODY_CRC: f"{MARK} {body:08x}"}
 
 
 def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
@@ -192,7 +193,7 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[st
     for key, array in tensors.items():
         if array.dtype == np.bool_ and array.view(np.uint8).max(initial=0) > 1:
             raise CheckpointError(f"{name!r} is damaged: {key!r} has booleans other than 0 and 1")
-    if HEADER_CRC in metadata or BODY_CRC in metadata:
+    if any(MARK in word for item in metadata.items() for word in item):
         compare_checksums(name, tensors, metadata)
     return tensors, metadata
 
@@ -236,11 +237,11 @@ def compare_checksums(name: str, tensors: Mapping[str, Array], metadata: dict[st
     """Take the checksums out of the metadata and hold them against what was read."""
     said = {key: metadata.pop(key, None) for key in (HEADER_CRC, BODY_CRC)}
     found = checksums(tensors, metadata)
-    for key, part in ((HEADER_CRC, "header"), (BODY_CRC, "values")):
+    for key, part in ((HEADER_CRC, "names and shapes"), (BODY_CRC, "values")):
         if said[key] != found[key]:
             raise CheckpointError(
-                f"{name!r} is damaged: the checksum of its {part} is {found[key]}, where the file "
-                f"says {said[key]}; use an earlier checkpoint"
+                f"{name!r} is damaged: its {part} have {found[key]}, where the file says "
+                f"{said[key]}; use an earlier checkpoint"
             )
 
 

@@ -6,6 +6,7 @@ import operator
 import warnings
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,19 @@ LARGEST = {
 }
 
 
+@cache
+def name_of(dtype: Any) -> str:
+    """`dtype.name`, which NumPy puts together anew each time it is asked."""
+    return str(dtype.name)
+
+
 def computed_in(out: Array) -> Any:
     """The type that samples for `out` are computed in: float64 for float64, float32 for float32 and the halves."""
     return np.float64 if out.dtype == np.float64 else np.float32
 
 
 def is_half(out: Array) -> bool:
-    return out.dtype.name in ("float16", "bfloat16")
+    return name_of(out.dtype) in ("float16", "bfloat16")
 
 
 def memory_order(out: Array) -> list[int]:
@@ -39,13 +46,13 @@ def memory_order(out: Array) -> list[int]:
 
 
 def floating(op: str, out: Array) -> None:
-    if out.dtype.name not in DIGITS:
-        raise RuntimeError(f"{op}: expected a floating dtype ({', '.join(DIGITS)}), got {out.dtype.name}")
+    if name_of(out.dtype) not in DIGITS:
+        raise RuntimeError(f"{op}: expected a floating dtype ({', '.join(DIGITS)}), got {name_of(out.dtype)}")
 
 
 def number(op: str, dtype: Any) -> None:
-    if dtype.name not in DIGITS and dtype.name not in INTEGERS:
-        raise RuntimeError(f"{op}: expected an integer or floating dtype, got {dtype.name}")
+    if name_of(dtype) not in DIGITS and name_of(dtype) not in INTEGERS:
+        raise RuntimeError(f"{op}: expected an integer or floating dtype, got {name_of(dtype)}")
 
 
 def positive(op: str, **parameter: float) -> None:
@@ -55,7 +62,7 @@ def positive(op: str, **parameter: float) -> None:
 
 
 def shape(op: str, sizes: Shape) -> tuple[int, ...]:
-    sizes = tuple(map(operator.index, sizes)) if isinstance(sizes, Sequence) else (operator.index(sizes),)
+    sizes = (operator.index(sizes),) if hasattr(sizes, "__index__") else tuple(map(operator.index, sizes))
     if any(size < 0 for size in sizes):
         raise RuntimeError(f"{op}: a size in {sizes} is negative")
     return sizes
@@ -66,16 +73,18 @@ def target(op: str, out: Array, device: str) -> None:
     if isinstance(out, np.ndarray) != (device == "cpu"):
         kind = type(out).__module__.partition(".")[0]
         raise RuntimeError(f"{op}: a generator on {device!r} cannot fill a {kind} array; use one on the array's device")
-    if out.size and any(stride == 0 and size > 1 for stride, size in zip(out.strides, out.shape, strict=True)):
+    if 0 in out.strides and out.size and any(stride == 0 and size > 1 for stride, size in zip(out.strides, out.shape, strict=True)):
         raise RuntimeError(f"{op}: elements of this {out.shape} array share memory (it was expanded); copy it first")
 
 
 def uniform(out: Array, low: float, high: float) -> None:
     floating("uniform_", out)
-    largest = LARGEST[out.dtype.name]
+    if low == 0 and high == 1:
+        return
+    largest = LARGEST[name_of(out.dtype)]
     for name, value in (("low", low), ("high", high), ("high - low", abs(high - low))):
         if not -largest <= value <= largest:
-            raise RuntimeError(f"uniform_: {name}={value} is out of bounds for {out.dtype.name}")
+            raise RuntimeError(f"uniform_: {name}={value} is out of bounds for {name_of(out.dtype)}")
     if low > high:
         raise RuntimeError(f"uniform_: the range from low={low} to high={high} is empty")
 
@@ -85,7 +94,7 @@ def integer_range(out: Array, low: int | None, high: int | None) -> tuple[int, i
 
     A bound that a floating dtype would round outwards moves inwards; one beyond its exact integers warns.
     """
-    name = out.dtype.name
+    name = name_of(out.dtype)
     digits = DIGITS.get(name)
     if digits is None and name not in (*INTEGERS, *UNSIGNED, "bool"):
         raise RuntimeError(f"random_: expected an integer, floating or boolean dtype, got {name}")
@@ -151,9 +160,9 @@ def permutation(n: int, dtype: Any) -> None:
     number("randperm", dtype)
     if n < 0:
         raise RuntimeError(f"randperm: n must be at least 0, got {n}")
-    room = 2 ** DIGITS[dtype.name] + 1 if dtype.name in DIGITS else int(np.iinfo(dtype).max) + 1
+    room = 2 ** DIGITS[name_of(dtype)] + 1 if name_of(dtype) in DIGITS else int(np.iinfo(dtype).max) + 1
     if n > room:
-        raise RuntimeError(f"randperm: {dtype.name} counts up to n={room}, got n={n}; use a wider dtype")
+        raise RuntimeError(f"randperm: {name_of(dtype)} counts up to n={room}, got n={n}; use a wider dtype")
 
 
 def multinomial(probs: Array, num_samples: int, replacement: bool) -> None:

@@ -101,16 +101,13 @@ class Generator(ABC):
         """out ~ U[low, high).  RuntimeError if low > high, or a bound or the width is beyond the dtype."""
         checks.uniform(out, low, high)
         kind = checks.computed_in(out)
+        if (low, high) == (0, 1) and kind == out.dtype:
+            return self._fill("uniform_", out, lambda n: self._uniform(n, kind))
         start, width = kind(low), kind(high) - kind(low)
         first, last = (float(np.asarray(kind(bound)).astype(out.dtype)) for bound in (low, high))
 
         def values(n: int) -> Array:
-            u = self._uniform(n, kind)
-            if (low, high) != (0, 1):
-                u = self._scale(u, start, width)
-            elif kind == out.dtype:
-                return u
-            u = u.astype(out.dtype, copy=False)
+            u = self._scale(self._uniform(n, kind), start, width).astype(out.dtype, copy=False)
             u[u == last] = first  # rounding may have reached the upper bound
             return u
 
@@ -129,17 +126,36 @@ class Generator(ABC):
     def trunc_normal_(
         self, out: Array, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0
     ) -> Array:
-        """out = mean + std sqrt(2) erfinv(u), u ~ U[2 cdf(a) - 1, 2 cdf(b) - 1): a normal kept between a and b."""
+        """out ~ N(mean, std^2) given a <= out <= b, by rejection: from normals, or from uniforms if few would pass.
+
+        RuntimeError if a > b or std < 0.
+        """
         if not a - 2 * std <= mean <= b + 2 * std:
             message = f"trunc_normal_: mean={mean} is more than two std from [{a}, {b}]; the distribution may be off"
             warnings.warn(message, stacklevel=2)
-        low, high = ((1 + math.erf((bound - mean) / std / math.sqrt(2))) / 2 for bound in (a, b))
-        self.uniform_(out, 2 * low - 1, 2 * high - 1)
-        kind = checks.computed_in(out)
-        out[...] = self._function("erfinv", out.astype(kind))
-        out *= kind(std * math.sqrt(2))
-        out += kind(mean)
-        return out.clip(a, b, out=out)
+        below_a, below_b = (math.erf((bound - mean) / std / math.sqrt(2)) / 2 for bound in (a, b))
+        kind = out.dtype.type
+        low, high, centre, spread = kind(a), kind(b), kind(mean), kind(std)
+        peak = kind(-0.5 * ((max(a, min(mean, b)) - mean) / std) ** 2)
+
+        def draw(sample: Array) -> Array:
+            """Fill `sample`; True where an element is refused."""
+            if below_b - below_a > 0.3:
+                self.normal_(sample, mean, std)
+                return (sample < low) | (sample > high)
+            self.uniform_(sample, a, b)
+            height = ((sample - centre) / spread) ** 2 * kind(-0.5) - peak
+            u = self.uniform_(self.xp.empty_like(sample))
+            with np.errstate(divide="ignore"):
+                return self._function("log", u.astype(np.float64)).astype(out.dtype) > height
+
+        refused = draw(out)
+        while refused.any():
+            again = self.xp.empty_like(out)
+            still = draw(again)
+            out[refused] = again[refused]
+            refused &= still
+        return out
 
     def random_(self, out: Array, low: int | None = None, high: int | None = None) -> Array:
         """out ~ the integers low, ..., high - 1, all alike.
@@ -286,13 +302,13 @@ class Generator(ABC):
     def _fill(self, op: str, out: Array, values: Callable[[int], Array]) -> Array:
         """out = values(n), part after part in the order of memory.  Half types are rounded by way of float32."""
         checks.target(op, out, self.device)
-        ordered = out.transpose(checks.memory_order(out))
+        ordered = out if out.flags.c_contiguous else out.transpose(checks.memory_order(out))
         dense = ordered.flags.c_contiguous
         flat = ordered.reshape(-1) if dense else self.xp.empty(out.size, out.dtype)
         with self._lock:
             for part in self._parts(flat):
                 new = values(part.size)
-                part[...] = new.astype(np.float32) if checks.is_half(out) else new
+                part[...] = new.astype(np.float32) if new.dtype == np.float64 and checks.is_half(out) else new
         if not dense:
             ordered[...] = flat.reshape(ordered.shape)
         return out
@@ -336,4 +352,4 @@ class Generator(ABC):
 
     @abstractmethod
     def _function(self, name: str, x: Array) -> Array:
-        """log, log1p, exp, tan or erfinv of float64 (erfinv: any float) numbers."""
+        """log, log1p, exp or tan of float64 numbers."""

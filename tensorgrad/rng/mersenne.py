@@ -18,6 +18,8 @@ from tensorgrad.rng.exact import libm
 from tensorgrad.rng.generator import Array, Generator
 
 N = 624  # words of state
+LOW_24, LOW_53 = np.uint32(2**24 - 1), np.uint64(2**53 - 1)
+HALF_WORD, UNIT_24, UNIT_53 = np.uint64(32), np.float32(2.0**-24), 2.0**-53
 DEFAULT_SEED = 67280421310721  # of a PyTorch generator that was never seeded
 STATE = np.dtype(
     [
@@ -102,20 +104,20 @@ class MersenneGenerator(Generator, device="cpu"):
     def _wide_words(self, n: int) -> NDArray[np.uint64]:
         """n draws of 64 bits."""
         pairs = self._words(2 * n)
-        wide = pairs[0::2] << np.uint64(32)
+        wide = pairs[0::2] << HALF_WORD
         wide |= pairs[1::2]
         return wide
 
     def _uniform(self, n: int, kind: Any) -> Array:
         if kind == np.float32:
             digits = self._words(n).astype(np.uint32)
-            digits &= np.uint32(2**24 - 1)
+            digits &= LOW_24
             u = digits.view(np.int32).astype(np.float32)
-            u *= np.float32(2.0**-24)
+            u *= UNIT_24
             return u
         wide = self._wide_words(n)
-        wide &= np.uint64(2**53 - 1)
-        return wide.view(np.int64) * 2.0**-53
+        wide &= LOW_53
+        return wide.view(np.int64) * UNIT_53
 
     def _integers(self, n: int, count: int, wide: bool) -> Array:
         words = self._wide_words(n) if wide else self._words(n)
@@ -124,7 +126,7 @@ class MersenneGenerator(Generator, device="cpu"):
     def _bernoulli(self, n: int, p: float) -> Array:
         """53-bit uniform < p, compared as integers."""
         wide = self._wide_words(n)
-        wide &= np.uint64(2**53 - 1)
+        wide &= LOW_53
         return wide < np.uint64(math.ceil(p * 2.0**53))
 
     def _normal(self, out: Array, mean: float, std: float) -> None:
@@ -132,28 +134,31 @@ class MersenneGenerator(Generator, device="cpu"):
             self._fill("normal_", out, lambda n: scale(self._normals(n), mean, std))
             return
         flat, kind = out.reshape(-1), checks.computed_in(out)
-        whole = flat.size - flat.size % 16
-        for start in range(0, whole, 2 * self._part):
-            part = flat[start : min(start + 2 * self._part, whole)]
-            part[...] = self._blocks(part.size, kind, mean, std, flat.size)
-        if whole < flat.size:  # the last sixteen are drawn once more, over numbers already there
-            if not checks.is_half(out):
-                self._uniform(flat.size - whole, kind)
-            flat[-16:] = self._blocks(16, kind, mean, std, flat.size)
+        rest = flat.size % 16
+        for start in range(0, flat.size - rest, 2 * self._part):
+            part = flat[start : flat.size - rest][: 2 * self._part]
+            u = self._uniform(part.size, kind)
+            if rest and start + part.size + rest == flat.size:
+                if not checks.is_half(out):  # PyTorch draws for the ragged end, and again for the last sixteen
+                    self._uniform(rest, kind)
+                u = np.concatenate((u, self._uniform(16, kind)))
+            z = self._blocks(u, mean, std, flat.size)
+            part[...] = z[: part.size]
+            if z.size > part.size:
+                flat[-16:] = z[-16:]
 
-    def _blocks(self, n: int, kind: Any, mean: float, std: float, total: int) -> Array:
-        """n normals from blocks of sixteen uniforms: eight for radii, eight for angles; eight cosines, eight sines."""
-        u = self._uniform(n, kind).reshape(-1, 2, 8)
-        if kind == np.float32 and _worth_a_twin(total):
+    def _blocks(self, u: Array, mean: float, std: float, total: int) -> Array:
+        """Normals from blocks of sixteen uniforms: eight for radii, eight for angles; eight cosines, eight sines."""
+        z = u.reshape(-1, 2, 8)
+        radii, angles = z.swapaxes(0, 1).reshape(2, -1)
+        if u.dtype == np.float32 and _worth_a_twin(total):
             from tensorgrad.rng import twins
 
-            radii, angles = u.swapaxes(0, 1).reshape(2, -1)
             twins.box_muller(radii, angles, np.float32(mean), np.float32(std))
-            z = np.stack((radii.reshape(-1, 8), angles.reshape(-1, 8)), axis=1)
         else:
-            pair = box_muller(np.ascontiguousarray(u[:, 0]), np.ascontiguousarray(u[:, 1]))
-            z = scale(np.stack(pair, axis=1), mean, std)
-        return z.reshape(-1)
+            radii, angles = (scale(part, mean, std) for part in box_muller(radii, angles))
+        z[:, 0], z[:, 1] = radii.reshape(-1, 8), angles.reshape(-1, 8)
+        return u
 
     def _normals(self, n: int) -> Array:
         """Pair after pair, r = sqrt(-2 log(1 - u2)) and t = 2 pi u1: r cos t, then r sin t, kept if it is one too many."""
@@ -200,10 +205,6 @@ class MersenneGenerator(Generator, device="cpu"):
         return scale(z, start, width)
 
     def _function(self, name: str, x: Array) -> Array:
-        if name == "erfinv":
-            from scipy.special import erfinv
-
-            return erfinv(x)
         return libm(name)(x)
 
 

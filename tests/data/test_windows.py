@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tensorgrad.data import CharVocab, all_windows, bigram_loss, random_windows, split
+from tensorgrad.random import manual_seed
+from tensorgrad.rng import Generator
 
 SIZES = st.tuples(st.integers(1, 50), st.integers(1, 13), st.integers(1, 7))  # surplus, T, B
 
@@ -34,6 +36,23 @@ def test_batches_of_nanogpt(sizes: tuple[int, int, int], seed: int, dtype: type)
     assert np.array_equal(y, torch.stack([data[i + 1 : i + 1 + T] for i in starts]).numpy())
     for part in (x, y):
         assert part.dtype == np.int64 and part.shape == (B, T) and part.flags.c_contiguous
+
+
+@pytest.mark.parametrize("seed", [0, 1337, 2**63])
+def test_our_generator_draws_nanogpts_batches(seed: int):
+    ids = np.arange(1009)
+    ours, theirs = Generator().manual_seed(seed), TorchDraws(seed)
+    for _ in range(3):
+        x, y = random_windows(ids, 13, 7, ours)
+        want, _ = random_windows(ids, 13, 7, theirs)
+        assert np.array_equal(x, want) and np.array_equal(y, want + 1)
+
+
+def test_the_default_generator_is_the_seeded_one():
+    ids = np.arange(1009)
+    manual_seed(5)
+    x, _ = random_windows(ids, 13, 7)
+    assert np.array_equal(x, random_windows(ids, 13, 7, TorchDraws(5))[0])
 
 
 def test_windows_of_a_memory_map(tmp_path):

@@ -26,6 +26,12 @@ def _seen(i, j0, columns, causal):
 
 
 @helper
+def _copy(out, x):
+    for d in range(out.size):
+        out[d] = x[d]
+
+
+@helper
 def _pack(out, x, scale):
     """out[:T, :D] = x * scale, the rest 0."""
     T, D = x.shape
@@ -60,7 +66,7 @@ def forward(
     S, E = v.shape[2:]
     kt = np.empty((D, _pad(S)), q.dtype)
     vs = np.empty((_pad(S), _pad(E)), q.dtype)
-    scores = np.empty(QUERIES * KEYS, q.dtype)
+    scores = np.empty((QUERIES, KEYS), q.dtype)
     total = np.empty((QUERIES, _pad(E)), q.dtype)
     top, mass = np.empty(QUERIES, q.dtype), np.empty(QUERIES, q.dtype)
     for n in range(lo, hi):
@@ -73,11 +79,11 @@ def forward(
             top[:], mass[:], total[:] = nothing, zero, zero
             for j0 in range(0, seen, KEYS):
                 columns = min(KEYS, seen - j0)
-                s = scores[: rows * _pad(columns)].reshape(rows, _pad(columns))
+                s = scores[:rows, : _pad(columns)]
                 s[:] = zero
                 add_product(s, q[b, h, i0 : i0 + rows], kt[:, j0 : j0 + KEYS])
                 for i in range(rows):
-                    line, new, part = s[i], top[i], zero
+                    line, new, part = unit_row(s, i), top[i], zero
                     line[_seen(i0 + i, j0, columns, causal) :] = nothing
                     for j in range(line.size):
                         new = larger(new, line[j])
@@ -91,7 +97,7 @@ def forward(
                         acc = total[i]
                         for d in range(acc.size):
                             acc[d] *= shrink
-                add_product(total[:rows], s, vs[j0 : j0 + s.shape[1]])
+                add_product(total[:rows, :], s, vs[j0 : j0 + s.shape[1], :])
             for i in range(rows):
                 lse[b, h, i0 + i] = top[i] + math.log(mass[i])
                 inverse = one / mass[i]
@@ -115,7 +121,7 @@ def backward(
     delta = np.empty(T, q.dtype)
     q_sum, k_sum = np.empty((T, _pad(D)), q.dtype), np.empty((_pad(S), _pad(D)), q.dtype)
     v_sum = np.empty((_pad(S), _pad(E)), q.dtype)
-    chance, slope = np.empty(QUERIES * KEYS, q.dtype), np.empty(QUERIES * KEYS, q.dtype)
+    chance, slope = np.empty((QUERIES, KEYS), q.dtype), np.empty((QUERIES, KEYS), q.dtype)
     for n in range(lo, hi):
         b, h = n // H, n % H
         _pack_turned(kt, k[b, h], scale)
@@ -135,26 +141,26 @@ def backward(
                 if causal:
                     columns = min(columns, i0 + rows - j0)
                 width = _pad(columns)
-                p = chance[: rows * width].reshape(rows, width)
-                ds = slope[: rows * width].reshape(rows, width)
+                p, ds = chance[:rows, :width], slope[:rows, :width]
                 p[:], ds[:] = zero, zero
                 add_product(p, q[b, h, i0 : i0 + rows], kt[:, j0 : j0 + width])
                 add_product(ds, g[b, h, i0 : i0 + rows], vt[:, j0 : j0 + width])
                 for i in range(rows):
-                    pi, si, z, mean = p[i], ds[i], lse[b, h, i0 + i], delta[i0 + i]
+                    pi, si = unit_row(p, i), unit_row(ds, i)
+                    z, mean = lse[b, h, i0 + i], delta[i0 + i]
                     pi[_seen(i0 + i, j0, columns, causal) :] = nothing
                     for j in range(pi.size):
                         e = exp(pi[j] - z)
                         pi[j] = e
                         si[j] = e * (si[j] - mean)
-                add_product(v_sum[j0 : j0 + width], p.T, gs[i0 : i0 + rows])
-                add_product(k_sum[j0 : j0 + width], ds.T, qs[i0 : i0 + rows])
-                add_product(q_sum[i0 : i0 + rows], ds, ks[j0 : j0 + width])
+                add_product(v_sum[j0 : j0 + width, :], p.T, gs[i0 : i0 + rows, :])
+                add_product(k_sum[j0 : j0 + width, :], ds.T, qs[i0 : i0 + rows, :])
+                add_product(q_sum[i0 : i0 + rows, :], ds, ks[j0 : j0 + width, :])
         for i in range(T):
-            dq[b, i, h] = q_sum[i, :D]
+            _copy(dq[b, i, h], q_sum[i])
         for j in range(S):
-            dk[b, j, h] = k_sum[j, :D]
-            dv[b, j, h] = v_sum[j, :E]
+            _copy(dk[b, j, h], k_sum[j])
+            _copy(dv[b, j, h], v_sum[j])
 
 
 def _turn(x: Array) -> Array:

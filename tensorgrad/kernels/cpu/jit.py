@@ -9,6 +9,7 @@ from zlib import crc32
 
 import numpy as np
 from numba import njit, types
+from numba.extending import register_jitable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Compiled = Callable[..., Any]
@@ -27,8 +28,8 @@ OutBoard = Annotated[Array, 4, "C", "float", "out"]
 FLOATS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 
 # Sums may be reordered (that is what vectorises them) and products contracted; NaN, inf and division stay IEEE's.
-helper = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-exact = njit(error_model="numpy", fastmath={"contract"})
+helper = register_jitable(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+exact = register_jitable(error_model="numpy", fastmath={"contract"})
 
 # Numba's cache looks at a kernel's own file only, so the helpers' text becomes part of its name.
 _helpers = crc32(Path(__file__).with_name("elementary.py").read_bytes())

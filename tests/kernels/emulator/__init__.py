@@ -1,5 +1,5 @@
-"""CUDA kernels on a CPU, for tests: g++ compiles their source, cuda_emu.h stands in for the device
-language, and a Runner like CuPy's, but suspicious, lets the launcher's own code call them on NumPy arrays."""
+"""CUDA kernels on a CPU, for tests: g++ compiles them, with cuda_emu.h for the device language, and a
+Runner like CuPy's, but suspicious, lets the launcher's own code call them on NumPy arrays."""
 
 import ctypes
 import hashlib
@@ -28,6 +28,8 @@ CHOICES = {  # what each template parameter stands for
     "Form": ("Erf", "Tanh"),
     "Kind": ("Softmax", "LogSoftmax"),
 }
+KINDS = {int: "int64", float: "float64", type(None): "None"}
+SCALARS = {"int64": ctypes.c_int64, "float64": ctypes.c_double}
 POISON = 0xFF  # a byte: NaN in every float type, -1 in integers
 GUARD = 256  # bytes
 
@@ -148,18 +150,16 @@ class Kernels:
         values: list[Any] = []
         arrays: list[tuple[Guarded, bool]] = []
         for number, (arg, parameter) in enumerate(zip(args, parameters, strict=True)):
-            if parameter.endswith("*") and arg is None:
+            kind = KINDS.get(type(arg)) or f"{arg.dtype}*"
+            if arg is None and parameter.endswith("*"):
                 values.append(ctypes.c_void_p(0))
-            elif isinstance(arg, np.ndarray) and parameter.removeprefix("const ") == f"{arg.dtype}*":
+            elif kind != parameter.removeprefix("const "):
+                raise EmulatorError(f"{kernel}: argument {number} is {kind}, not {parameter}")
+            elif kind in SCALARS:
+                values.append(SCALARS[kind](arg))
+            else:
                 arrays.append((Guarded(arg), parameter.startswith("const ")))
                 values.append(arrays[-1][0].pointer)
-            elif type(arg) is int and parameter == "int64":
-                values.append(ctypes.c_int64(arg))
-            elif type(arg) is float and parameter == "float64":
-                values.append(ctypes.c_double(arg))
-            else:
-                kind = getattr(arg, "dtype", type(arg).__name__)
-                raise EmulatorError(f"{kernel}: argument {number} is {kind}, not {parameter}")
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
         how = Launch(geometry.grid, geometry.block, geometry.shared, seed)
         error = self.function("run", kernel)(ctypes.byref(how), pointers)

@@ -1,0 +1,217 @@
+"""The functional forms, with torch.nn.functional's names, signatures and edge cases."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tensorgrad.backend import xp_of
+from tensorgrad.convert import cast
+from tensorgrad.dtypes import category, int64
+from tensorgrad.kinds import linear as _linear_op
+from tensorgrad.ops import attention as _attention
+from tensorgrad.ops import softmax as _softmax
+from tensorgrad.ops.elementwise import relu, sigmoid, tanh
+from tensorgrad.ops.gelu import gelu
+from tensorgrad.ops.indexing import embedding, gather
+from tensorgrad.ops.layer_norm import layer_norm
+from tensorgrad.ops.products import linear
+from tensorgrad.ops.softmax import log_softmax, softmax
+from tensorgrad.random import generator_for
+from tensorgrad.tensor import Tensor
+from tensorgrad.tracer import Tracer
+
+__all__ = [
+    "cross_entropy", "dropout", "embedding", "gelu", "layer_norm", "linear", "log_softmax", "mse_loss", "nll_loss",
+    "one_hot", "relu", "scaled_dot_product_attention", "sigmoid", "softmax", "tanh",
+]  # fmt: skip
+
+
+# ---- dropout
+
+_drop = _linear_op(
+    "dropout", lambda xp, x, keep, /, scale: x * (keep * x.dtype.type(scale)),
+    dx=lambda g, keep, scale: _drop(g, keep, scale),
+)  # fmt: skip
+
+
+def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Any = None) -> Any:
+    """out = x / (1 - p) where kept, else 0; each element is kept with probability 1 - p.  Srivastava et al. 2014.
+
+    On the CPU it consumes the generator exactly as PyTorch does.  Not training, or p = 0: the input itself.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: the probability must lie between 0 and 1, it is {p}")
+    if not training or p == 0 or input.numel() == 0:
+        return input
+    if p == 1:
+        out = input * 0
+    else:
+        base = input
+        while isinstance(base, Tracer):
+            base = base.value
+        keep = generator_for(base.device, generator).dropout_mask(input.shape, p, base.array)
+        out = _drop(input, keep, 1 / (1 - p))
+    return input.copy_(out) if inplace else out
+
+
+# ---- losses
+
+
+def _reduced(loss: Any, reduction: str, name: str) -> Any:
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"{name}: reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
+    return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
+
+
+def cross_entropy(
+    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:  # fmt: skip
+    """loss = -log softmax(x)[target], averaged over the targets that are not ignore_index (weighted by class).
+
+    input (N, C), (C) or (N, C, d1, ...); target: classes (N), () or (N, d1, ...), or probabilities of input's shape.
+    """
+    if not 0 <= label_smoothing <= 1:
+        raise RuntimeError(f"cross_entropy: label_smoothing must lie between 0 and 1, it is {label_smoothing}")
+    if input.ndim == 0:
+        raise RuntimeError("cross_entropy: the input needs at least one dim, for the classes")
+    class_dim = 1 if input.ndim > 1 else 0
+    if category(target.dtype) >= 2:
+        return _soft_cross_entropy(input, target, weight, class_dim, reduction, label_smoothing)
+    logits, classes, shape = _rows_and_classes("cross_entropy", input, target, class_dim)
+    if weight is None and not label_smoothing:
+        _check_classes("cross_entropy", classes, logits.shape[1], ignore_index)
+        rows = _softmax._cross_entropy_rows(logits, classes, ignore_index)
+        if reduction == "mean":
+            return rows.sum() / _valid(classes, ignore_index)
+        return rows.sum() if reduction == "sum" else _reduced(rows.reshape(shape), reduction, "cross_entropy")
+    logp = log_softmax(logits, 1)
+    nll = nll_loss(logp, classes, weight, ignore_index, reduction)
+    if not label_smoothing:
+        return nll if reduction != "none" else nll.reshape(shape)
+    keep = cast(classes != ignore_index, logits.dtype)
+    smooth = -(logp if weight is None else logp * weight).sum(1) * keep
+    if reduction == "mean":
+        total = keep.sum() if weight is None else (weight[_safe(classes, ignore_index)] * keep).sum()
+        smooth = smooth.sum() / total
+    elif reduction == "sum":
+        smooth = smooth.sum()
+    out = (1 - label_smoothing) * nll + (label_smoothing / logits.shape[1]) * smooth
+    return out if reduction != "none" else out.reshape(shape)
+
+
+def _soft_cross_entropy(x: Any, target: Any, weight: Any, dim: int, reduction: str, smoothing: float) -> Any:
+    if target.shape != x.shape:
+        raise RuntimeError(f"cross_entropy: probabilities of shape {target.shape} for an input of shape {x.shape}")
+    if smoothing:
+        target = target * (1 - smoothing) + smoothing / x.shape[dim]
+    logp = log_softmax(x, dim)
+    if weight is not None:
+        logp = logp * weight.reshape((-1,) + (1,) * (x.ndim - dim - 1))
+    loss = -(logp * target).sum(dim)
+    return loss.sum() / max(loss.numel(), 1) if reduction == "mean" else _reduced(loss, reduction, "cross_entropy")
+
+
+def _rows_and_classes(name: str, x: Any, target: Any, dim: int) -> tuple[Any, Any, tuple[int, ...]]:
+    """(N, C) scores, (N,) classes and the shape of the unreduced loss."""
+    shape = x.shape[:dim] + x.shape[dim + 1 :]
+    if tuple(target.shape) != shape:
+        raise ValueError(f"{name}: an input of shape {x.shape} needs a target of shape {shape}, not {target.shape}")
+    if category(target.dtype) != 1:
+        raise RuntimeError(f"{name}: expected classes of an integer dtype, not {target.dtype}")
+    if x.ndim == 2:
+        return x, target, shape
+    return x.movedim(dim, -1).reshape(-1, x.shape[dim]), target.reshape(-1), shape
+
+
+def _classes(target: Any) -> Any:
+    return target.array if isinstance(target, Tensor) else target
+
+
+def _check_classes(name: str, target: Any, count: int, ignore: int) -> None:
+    """IndexError for a class that is none.  Only on the CPU: on the GPU the look would stop the stream."""
+    t = _classes(target)
+    if xp_of(t).__name__ != "numpy" or not t.size:
+        return
+    if t.min() < 0 or t.max() >= count:
+        wrong = t[((t < 0) | (t >= count)) & (t != ignore)]
+        if wrong.size:
+            raise IndexError(f"{name}: target {wrong[0]} is not one of the {count} classes, nor ignore_index ({ignore})")
+
+
+def _valid(target: Any, ignore: int) -> Any:
+    """How many targets count."""
+    t = _classes(target)
+    xp = xp_of(t)
+    if xp.__name__ != "numpy":
+        return Tensor((t != ignore).sum())
+    return t.size - int(xp.count_nonzero(t == ignore))
+
+
+def _safe(target: Any, ignore: int) -> Any:
+    t = _classes(target)
+    return Tensor(xp_of(t).where(t == ignore, 0, t))
+
+
+def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Any:
+    """loss = -weight[target] x[target] for log-probabilities x; averaged by the total weight of the targets that count."""
+    logp, classes, shape = _rows_and_classes("nll_loss", input, target, 1 if input.ndim > 1 else 0)
+    _check_classes("nll_loss", classes, logp.shape[1], ignore_index)
+    safe = _safe(classes, ignore_index)
+    keep = cast(Tensor(_classes(classes) != ignore_index), logp.dtype)
+    factor = keep if weight is None else keep * weight[safe]
+    loss = -(gather(logp, 1, safe.reshape(-1, 1)).reshape(-1) * factor)
+    if reduction == "mean":
+        return loss.sum() / factor.sum()
+    return _reduced(loss.reshape(shape), reduction, "nll_loss")
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """loss = (x - y)^2."""
+    return _reduced((input - target).square(), reduction, "mse_loss")
+
+
+def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
+    """(...) classes -> (..., num_classes) of 0 and 1, int64."""
+    if category(tensor.dtype) != 1:
+        raise RuntimeError(f"one_hot: expected classes of int64, not {tensor.dtype}")
+    t = tensor.array
+    xp = xp_of(t)
+    if num_classes == -1:
+        if not t.size:
+            raise RuntimeError("one_hot: the number of classes cannot be told from an empty tensor; pass num_classes")
+        num_classes = int(t.max()) + 1
+    if t.size and (int(t.min()) < 0 or int(t.max()) >= num_classes):
+        raise RuntimeError(f"one_hot: classes must lie in [0, {num_classes - 1}], these go from {t.min()} to {t.max()}")
+    return Tensor((t[..., None] == xp.arange(num_classes)).astype(int64))
+
+
+# ---- attention
+
+
+def scaled_dot_product_attention(
+    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
+    scale: float | None = None, enable_gqa: bool = False,
+) -> Any:  # fmt: skip
+    """softmax(scale q k^T + mask) v.  Vaswani et al. 2017.
+
+    query (..., H, T, D), key (..., H, S, D), value (..., H, S, E) -> (..., H, T, E); scale 1 / sqrt(D) by default.
+    attn_mask: bool, True where a key may be seen, or numbers to add.  is_causal: query i sees keys 0 to i.
+    A query that may see nothing gets zeros.  dropout_p acts on the weights, whenever it is not zero.
+    """
+    name = "scaled_dot_product_attention"
+    if query.ndim < 2 or key.ndim < 2 or value.ndim < 2:
+        raise RuntimeError(f"{name}: query, key and value need at least two dims: (..., length, size of a head)")
+    if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+        raise RuntimeError(f"{name}: shapes {query.shape}, {key.shape} and {value.shape} do not fit together")
+    if attn_mask is not None and is_causal:
+        raise RuntimeError(f"{name}: give attn_mask or is_causal=True, not both")
+    if enable_gqa:
+        key, value = (_attention.group_heads(x, query.shape[-3]) for x in (key, value))
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    hidden = bias = None
+    if attn_mask is not None:
+        hidden, bias = (~attn_mask, None) if _attention.is_bool(attn_mask) else (None, attn_mask)
+    drop = (lambda p: dropout(p, dropout_p)) if dropout_p else None
+    return _attention.attention(query, key, value, hidden, bias, drop, is_causal, factor)

@@ -1,0 +1,164 @@
+"""softmax, log_softmax, logsumexp and cross_entropy: always through the log-sum-exp, so nothing overflows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorgrad.backend import is_array, xp_of
+from tensorgrad.convert import cast
+from tensorgrad.dtypes import as_dtype, category
+from tensorgrad.kinds import fused
+from tensorgrad.ops.elementwise import exp, log, where, zeros_like
+from tensorgrad.ops.indexing import _gather
+from tensorgrad.ops.reduce import _amax, _restore, _sum, all_dims
+from tensorgrad.ops.shape import _reshape, one_dim
+from tensorgrad.publish import public, publish
+from tensorgrad.twins import ask
+
+# ---- formulas: each op of the table, readable; the shift by the maximum changes no value
+
+
+def _shifted(x: Any, dims: tuple[int, ...]) -> tuple[Any, Any]:
+    """x less its maximum, and the maximum; where that is infinite, nothing is taken off."""
+    top = _amax(x, dims, True)
+    top = where(abs(top) == float("inf"), zeros_like(top), top)
+    return x - top, top
+
+
+def _softmax_formula(x: Any, dim: int) -> Any:
+    e = exp(_shifted(x, (dim,))[0])
+    return e / _sum(e, (dim,), True)
+
+
+def _log_softmax_formula(x: Any, dim: int) -> Any:
+    shifted, _ = _shifted(x, (dim,))
+    return shifted - log(_sum(exp(shifted), (dim,), True))
+
+
+def _logsumexp_formula(x: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
+    shifted, top = _shifted(x, dims)
+    out = log(_sum(exp(shifted), dims, True)) + top
+    return out if keepdim else _reshape(out, tuple(n for d, n in enumerate(x.shape) if d not in dims))
+
+
+# ---- rules, and their kernels
+
+
+def _softmax_slope_formula(g: Any, out: Any, dim: int) -> Any:
+    return out * (g - _sum(g * out, (dim,), True))
+
+
+def _log_softmax_slope_formula(g: Any, out: Any, dim: int) -> Any:
+    return g - exp(out) * _sum(g, (dim,), True)
+
+
+def _source(name: str, formula: Any) -> Any:
+    """The implementation: a kernel where the dim is the last, which is all that kernels know; else the formula."""
+
+    def run(xp: Any, x: Any, /, dim: int) -> Any:
+        answer = ask(name, x, x) if dim == x.ndim - 1 else None
+        return formula(x, dim) if answer is None else answer
+
+    return run
+
+
+def _rule(name: str, formula: Any) -> Any:
+    """The rule: a kernel for arrays, the formula for whatever is being recorded."""
+
+    def dx(g: Any, out: Any, dim: int) -> Any:
+        answer = ask(name, g, g, out) if is_array(g) and dim == g.ndim - 1 else None
+        return formula(g, out, dim) if answer is None else answer
+
+    return dx
+
+
+_softmax = fused(
+    "softmax", _source("softmax_forward", _softmax_formula), _softmax_formula,
+    dx=_rule("softmax_backward", _softmax_slope_formula),
+)  # fmt: skip
+_log_softmax = fused(
+    "log_softmax", _source("log_softmax_forward", _log_softmax_formula), _log_softmax_formula,
+    dx=_rule("log_softmax_backward", _log_softmax_slope_formula),
+)  # fmt: skip
+_logsumexp = fused(
+    "logsumexp", lambda xp, x, /, dims, keepdim: _logsumexp_formula(x, dims, keepdim), _logsumexp_formula,
+    dx=lambda g, x, out, dims, keepdim: _restore(g, x.shape, dims, keepdim)
+    * exp(x - _restore(out, x.shape, dims, keepdim)),
+)  # fmt: skip
+
+
+def _typed(name: str, x: Any, dtype: Any) -> Any:
+    if dtype is not None:
+        return cast(x, as_dtype(dtype))
+    if category(x.dtype) < 2:
+        raise RuntimeError(f"{name}: expected a floating-point tensor, not {x.dtype}; use x.float() or dtype=")
+    return x
+
+
+@public()
+def softmax(x: Any, dim: int, dtype: Any = None) -> Any:
+    """out = exp(x) / sum exp(x) along a dim."""
+    x = _typed("softmax", x, dtype)
+    return _softmax(x, one_dim("softmax", dim, x.ndim)) if x.ndim else exp(x - x)
+
+
+@public()
+def log_softmax(x: Any, dim: int, dtype: Any = None) -> Any:
+    """out = x - log sum exp(x) along a dim."""
+    x = _typed("log_softmax", x, dtype)
+    return _log_softmax(x, one_dim("log_softmax", dim, x.ndim)) if x.ndim else x - x
+
+
+@public()
+def logsumexp(x: Any, dim: Any, keepdim: bool = False) -> Any:
+    """out = log sum exp(x) over dims."""
+    return _logsumexp(x, all_dims("logsumexp", dim, x.ndim), bool(keepdim))
+
+
+# ---- cross-entropy of rows: (N, V) logits and (N,) classes
+
+
+def _rows_formula(logits: Any, target: Any, ignore_index: int) -> Any:
+    """loss[n] = log sum exp(x[n]) - x[n, target[n]]; 0 where the target is ignore_index."""
+    ignored = target == ignore_index
+    classes = _reshape(where(ignored, zeros_like(target), target), (-1, 1))
+    loss = _logsumexp(logits, (1,), False) - _reshape(_gather(logits, classes, 1), (-1,))
+    return where(ignored, zeros_like(loss), loss)
+
+
+def _rows(xp: Any, logits: Any, target: Any, /, ignore_index: int) -> Any:
+    """The losses and, for the rule, the log-sum-exp of each row."""
+    answer = ask("cross_entropy_forward", logits, logits, target, None, ignore_index)
+    if answer is not None:
+        return answer
+    top = logits.max(1, initial=-xp.inf)
+    lse = xp.log(xp.exp(logits - top[:, None]).sum(1)) + top
+    ignored = target == ignore_index
+    if ignored.any():
+        loss = lse - logits[xp.arange(len(target)), xp.where(ignored, 0, target)]
+        loss[ignored] = 0
+    else:
+        loss = lse - logits[xp.arange(len(target)), target]
+    return loss, lse
+
+
+def _rows_slope(g: Any, logits: Any, target: Any, lse: Any, ignore_index: int) -> Any:
+    """g (softmax(x) - onehot(target)), row by row; 0 where the target is ignore_index."""
+    answer = ask("cross_entropy_backward", logits, g, logits, target, lse, None, ignore_index)
+    if answer is not None:
+        return answer
+    xp = xp_of(logits)
+    ignored = target == ignore_index
+    some = ignored.any()
+    dx = xp.exp(logits - lse[:, None])
+    dx[xp.arange(len(target)), xp.where(ignored, 0, target) if some else target] -= 1
+    dx *= (xp.where(ignored, 0, g).astype(dx.dtype) if some else g)[:, None]
+    return dx
+
+
+_cross_entropy_rows = fused(
+    "cross_entropy", _rows, _rows_formula, outputs=("out", "lse"),
+    dlogits=lambda g, logits, target, lse, ignore_index: _rows_slope(g, logits, target, lse, ignore_index),
+)  # fmt: skip
+
+__all__ = publish(globals())

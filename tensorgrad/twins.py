@@ -1,0 +1,46 @@
+"""The faster twins of formulas: Numba kernels for NumPy arrays, CUDA kernels for CuPy's, found by name when needed.
+
+A twin answers None where it declines (a dtype it does not know, no compiler); small arrays never ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+WORTH = 2048
+"""Elements below which NumPy's formula is as quick as a kernel, whose first call compiles."""
+
+enabled = True
+"""Set to False to run every formula as it is written."""
+
+_found: dict[tuple[str, type], Callable[..., Any] | None] = {}
+
+
+def ask(name: str, like: Any, *args: Any) -> Any:
+    """What the kernel `name` makes of `args`, or None where there is none for arrays of the size and type of `like`."""
+    if not enabled or like.size < WORTH:
+        return None
+    key = (name, type(like))
+    if key not in _found:
+        _found[key] = _find(name, type(like))
+    kernel = _found[key]
+    return None if kernel is None else kernel(*args)
+
+
+def _find(name: str, array_type: type) -> Callable[..., Any] | None:
+    if array_type is np.ndarray:
+        from tensorgrad.kernels import available
+
+        if not available():
+            return None
+        home = f"tensorgrad.kernels.cpu.{_HOME.get(name, name.rsplit('_', 1)[0])}"
+    else:
+        home = "tensorgrad.kernels.cuda"
+    return getattr(import_module(home), name, None)
+
+
+_HOME = {"log_softmax_forward": "softmax", "log_softmax_backward": "softmax"}
