@@ -24,13 +24,18 @@ Block = Callable[[int], object]  # runs the measured thing n times
 
 @dataclass(frozen=True)
 class Side:
-    """One library under PyTorch's names, and its allocator's own account of what a call needs."""
+    """One library under PyTorch's names, and what the names do not cover.
+
+    `backward(out, g)` is out.backward(g) by the library's shortest way; `allocator_peak(f)` is the
+    allocator's own account, in bytes, of what f() held at most.
+    """
 
     name: str
     about: str  # version, BLAS, threads
     lib: Any
     F: Any
-    allocator_peak: Callable[[Callable[[], object]], int]  # bytes
+    backward: Callable[[Any, Any], object]
+    allocator_peak: Callable[[Callable[[], object]], int]
     threads: tuple[int, ...] = ()  # numbers of threads worth trying, where they can be set
     set_threads: Callable[[int], object] = id
 

@@ -3,9 +3,8 @@
 import tracemalloc
 from collections.abc import Callable
 
-import tensorgrad.nn.functional as F
-
 import tensorgrad
+import tensorgrad.nn.functional as F
 from benchmarks.harness import Side
 
 
@@ -19,4 +18,11 @@ def allocator_peak(f: Callable[[], object]) -> int:
     return peak - before
 
 
-SIDE = Side("tensorgrad", f"{tensorgrad.__version__}", tensorgrad, F, allocator_peak)
+SIDE = Side(
+    "tensorgrad",
+    tensorgrad.__version__,
+    tensorgrad,
+    F,
+    backward=tensorgrad.Tensor.backward,
+    allocator_peak=allocator_peak,
+)

@@ -20,7 +20,6 @@ from benchmarks.report import at_least_one, environment, heading, options, row, 
 from benchmarks.rivals import pytorch
 
 SIZE, QUICK = BlockSize(4, 256, 768, 12), BlockSize(2, 64, 96, 12)
-WARM_UP = BlockSize(2, 8, 24, 12)
 TARGET = 1.0
 SIDES = ("tensorgrad", "PyTorch")
 FIGURES = {
@@ -57,7 +56,7 @@ def load(name: str) -> Side:
 
 def measure(side: Side, size: BlockSize, figure: str, save: Path | None = None) -> dict[str, Any]:
     """Bytes at the peak beyond the weights, x and g, which are there before; gradients count."""
-    GPT2Block(side, WARM_UP).step()  # libraries, thread pools and kernels are no part of the block
+    GPT2Block(side, size._replace(B=1)).step()  # libraries, threads and kernels are not the block's
     block = GPT2Block(side, size)
     peak = process_peak(block) if figure == "process" else side.allocator_peak(block.step)
     if save is not None:

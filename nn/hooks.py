@@ -1,6 +1,6 @@
 """Calling a Module that has hooks: before forward, after it, and around its gradients in backward.
 
-For backward hooks the inputs and the outputs pass a gate: a node that sees all their gradients at once.
+For backward hooks inputs and outputs pass a gate: a node that sees all their gradients at once.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ OnGradients = Callable[[Gradients], Gradients]
 
 
 def gate(tensors: Sequence[Tensor], seen: OnGradients) -> tuple[Tensor, ...]:
-    """The tensors, as outputs of one node: backward calls seen(gradients), and what it returns goes on."""
+    """The tensors as outputs of one node: what seen(gradients) returns goes on in backward."""
 
     def rule(gs: Sequence[Any]) -> list[Any]:
         recording = any(isinstance(g, Tensor) for g in gs)
@@ -117,8 +117,9 @@ def gate(tensors: Sequence[Tensor], seen: OnGradients) -> tuple[Tensor, ...]:
         return [g if g is None or recording else g.array for g in answer]
 
     op, arrays = _gate.op, tuple(x.array for x in tensors)
-    views = op.run(arrays, (rule,))
-    return op.record(arrays, (rule,), views, [x.node for x in tensors], Tensor)  # type: ignore[no-any-return]
+    outs = op.run(arrays, (rule,))
+    passed: tuple[Tensor, ...] = op.record(arrays, (rule,), outs, [x.node for x in tensors], Tensor)
+    return passed
 
 
 def _tensor(g: Any) -> Tensor:
@@ -126,7 +127,7 @@ def _tensor(g: Any) -> Tensor:
 
 
 class Boundary:
-    """One call of a module, as backward sees it: gradients come in at its outputs, leave at its inputs."""
+    """One call of a module as backward sees it: in at the outputs, out at the inputs."""
 
     def __init__(self, module: Any, hooks: list[Hooked]) -> None:
         self.module = module
@@ -162,8 +163,8 @@ class Boundary:
             for hook in self.hooks:
                 if hook(self.module, nothing, grads) is not None:
                     raise RuntimeError(
-                        f"backward hook of {type(self.module).__name__}: no input requires grad, so "
-                        "there is no gradient to replace; return None"
+                        f"backward hook of {type(self.module).__name__}: no input requires grad, "
+                        "so there is no gradient to replace; return None"
                     )
         return tuple(grads[i] for i in self.outputs)
 
@@ -177,13 +178,13 @@ class Boundary:
     def replaced(self, what: str, answer: Any, grads: Gradients) -> Gradients:
         if answer is None:
             return grads
-        answer = answer if isinstance(answer, tuple) else (answer,)
-        if len(answer) != len(grads):
+        given: Gradients = answer if isinstance(answer, tuple) else (answer,)
+        if len(given) != len(grads):
             raise RuntimeError(
-                f"{what} of {type(self.module).__name__}: returned {len(answer)} gradients, "
+                f"{what} of {type(self.module).__name__}: returned {len(given)} gradients, "
                 f"{len(grads)} were given"
             )
-        return answer
+        return given
 
 
 def _moving(values: Sequence[Any]) -> list[int]:
@@ -191,7 +192,9 @@ def _moving(values: Sequence[Any]) -> list[int]:
 
 
 def _through(values: Sequence[Any], chosen: list[int], seen: OnGradients) -> tuple[Any, ...]:
-    passed = dict(zip(chosen, gate([values[i] for i in chosen], seen), strict=True)) if chosen else {}
+    passed = (
+        dict(zip(chosen, gate([values[i] for i in chosen], seen), strict=True)) if chosen else {}
+    )
     return tuple(passed.get(i, x) for i, x in enumerate(values))
 
 

@@ -1,19 +1,19 @@
-"""Module: what has parameters, and a forward.  Attributes that are Parameters, buffers or Modules are registered.
+"""Module: a forward, and parameters, buffers and other Modules as attributes.
 
-They stay ordinary attributes, so reading one costs nothing; `_registered` knows which attribute is of which kind.
+They stay ordinary attributes, so reading one costs nothing; `_registered` has the kind of each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-from tensorgrad import memory
 from tensorgrad.backend import device as Device
-from tensorgrad.backend import device_of, is_array, move, xp_of
+from tensorgrad.backend import move
 from tensorgrad.dtypes import as_dtype, is_differentiable
 from tensorgrad.nn import hooks
 from tensorgrad.nn.parameter import Buffer, Parameter
+from tensorgrad.nn.state import IncompatibleKeys, load
 from tensorgrad.tensor import Hook, Tensor
 
 PARAMETER, BUFFER, TRANSIENT, MODULE = "parameter", "buffer", "transient buffer", "module"
@@ -36,7 +36,9 @@ class Module:
     _hooks: dict[int, hooks.Hooked]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        self = super().__new__(cls)  # here, so that nothing depends on super().__init__() being called first
+        self = super().__new__(
+            cls
+        )  # here, so that nothing depends on super().__init__() being called first
         self.__dict__.update(training=True, _registered={}, _hooks={})
         return self
 
@@ -62,12 +64,9 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         kind = _kind_of(value)
         was = self._registered.get(name)
-        if was is not None and kind is None and value is not None:
-            if was not in (BUFFER, TRANSIENT) or not isinstance(value, Tensor):
-                raise TypeError(
-                    f"cannot assign {type(value).__name__} as {was} '{name}' ({_WANTED[was]} or None "
-                    f"expected){_WAY_OUT.get(was, '')}"
-                )
+        wrong = was is not None and kind is None and value is not None
+        if wrong and not (was in (BUFFER, TRANSIENT) and isinstance(value, Tensor)):
+            raise _misfit(value, str(was), name)
         object.__setattr__(self, name, value)
         if kind is not None and name in self.__dict__:
             self._registered[name] = kind
@@ -92,17 +91,13 @@ class Module:
     def register_parameter(self, name: str, param: Tensor | None) -> None:
         """Add a parameter by name; None holds its place."""
         if param is not None and not isinstance(param, Parameter):
-            raise TypeError(
-                f"cannot assign {type(param).__name__} as parameter '{name}' (nn.Parameter or None expected)"
-            )
+            raise _misfit(param, PARAMETER, name)
         self._register(PARAMETER, name, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Add state that is no parameter; it is saved in state_dict if persistent."""
         if tensor is not None and not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"cannot assign {type(tensor).__name__} as buffer '{name}' (Tensor or None expected)"
-            )
+            raise _misfit(tensor, BUFFER, name)
         self._register(BUFFER if persistent else TRANSIENT, name, tensor)
 
     def register_module(self, name: str, module: Module | None) -> None:
@@ -136,7 +131,7 @@ class Module:
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
-        """("h.0.attn.weight", parameter), ...; a shared (tied) parameter once, under its first name."""
+        """("h.0.attn.weight", parameter), ...; a tied parameter once, under its first name."""
         return self._named(prefix, recurse, remove_duplicate, PARAMETER)
 
     def parameters(self, recurse: bool = True) -> Iterator[Tensor]:
@@ -208,9 +203,9 @@ class Module:
     def _get(self, name: str, target: str, *kinds: str) -> Any:
         own = dict(self._own(*kinds))
         if name not in own:
-            there = ", ".join(own) or "none"
             raise AttributeError(
-                f"{type(self).__name__} has no {kinds[0]} '{name}' (looked for '{target}'); it has {there}"
+                f"{type(self).__name__} has no {kinds[0]} '{name}' (looked for '{target}'); "
+                f"it has {', '.join(own) or 'none'}"
             )
         return own[name]
 
@@ -224,7 +219,7 @@ class Module:
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode (dropout draws) or, with False, evaluation mode, for this module and all inside."""
+        """Training mode (dropout draws) or, with False, evaluation mode, here and inside."""
         if not isinstance(mode, bool):
             raise ValueError(f"train: mode is True or False, not {mode!r}")
         self.training = mode
@@ -245,27 +240,31 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or fill them with zeros."""
         for parameter in self.parameters():
-            clear_grad(parameter, set_to_none)
+            grad = parameter.grad
+            parameter.grad = None if set_to_none or grad is None else grad.detach().zero_()
 
     def _apply(self, fn: Callable[[Any], Any]) -> Self:
-        """Replace the array of every parameter, gradient and buffer by fn(array); the Tensors stay the same."""
+        """fn(array) in the place of the array of every parameter, gradient and buffer."""
         for _, tensor in self._named("", True, True, PARAMETER, BUFFER, TRANSIENT):
             tensor.data = Tensor(fn(tensor.array))
             if tensor.grad is not None:
                 tensor.grad = Tensor(fn(tensor.grad.array))
         return self
 
-    def to(self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Self:
-        """to(device), to(dtype), to(device, dtype), to(tensor): in place; dtype touches floats only.
+    def to(
+        self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False
+    ) -> Self:
+        """to(device), to(dtype), to(device, dtype), to(tensor): in place; dtype is for floats only.
 
-        Optimisers keep their hold of the parameters, but their state stays where it was: move first.
+        The parameters stay the same Tensors, so that optimisers keep their hold of them; what an
+        optimiser remembers stays where it was: move first.
         """
         for arg in args:
             if isinstance(arg, Tensor):
                 dtype, device = arg.dtype, arg.device
-            elif isinstance(arg, Device) or (isinstance(arg, str) and arg[:4] in ("cpu", "cuda")):
+            elif isinstance(arg, Device) or str(arg).partition(":")[0] in ("cpu", "cuda"):
                 device = arg
-            elif arg is not None:
+            elif arg is not None and not isinstance(arg, bool):
                 dtype = arg
         dtype = None if dtype is None else as_dtype(dtype)
         if dtype is not None and not is_differentiable(dtype):
@@ -288,7 +287,9 @@ class Module:
 
     def cuda(self, device: Any = None) -> Self:
         """All to the GPU; RuntimeError says why where there is none."""
-        return self.to(Device("cuda", device) if device is None or isinstance(device, int) else Device(device))
+        return self.to(
+            Device("cuda", device) if device is None or isinstance(device, int) else Device(device)
+        )
 
     def float(self) -> Self:
         """Floats to float32."""
@@ -309,9 +310,16 @@ class Module:
     # ---- states
 
     def state_dict(
-        self, *, destination: dict[str, Tensor] | None = None, prefix: str = "", keep_vars: bool = False
+        self,
+        *,
+        destination: dict[str, Tensor] | None = None,
+        prefix: str = "",
+        keep_vars: bool = False,
     ) -> dict[str, Tensor]:
-        """All parameters and persistent buffers by name, detached, on the same memory (keep_vars: themselves)."""
+        """All parameters and persistent buffers by name, on the same memory.
+
+        Detached, or with keep_vars the Tensors themselves.
+        """
         state: dict[str, Tensor] = {} if destination is None else destination
         for kind in (PARAMETER, BUFFER):
             for name, tensor in self._own(kind):
@@ -325,28 +333,11 @@ class Module:
     ) -> IncompatibleKeys:
         """Copy values in by name; Tensors, arrays and whatever NumPy can read are taken.
 
-        strict: names must match exactly.  assign: the arrays given take the place of the module's own.
+        strict: names must match exactly.  assign: the arrays given replace the module's own.
         RuntimeError tells all that does not fit; nothing has been changed then.
         """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict).__name__}.")
         own = self.state_dict(keep_vars=True)
-        missing = [name for name in own if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in own]
-        arrays = {name: _as_array(state_dict[name]) for name in own if name in state_dict}
-        problems = _unknown(missing, unexpected) if strict else []
-        problems += [_unfit(name, array, own[name]) for name, array in arrays.items()]
-        if any(problems):
-            told = "\n\t".join(filter(None, problems))
-            raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{told}")
-        for name, array in arrays.items():
-            tensor = own[name]
-            if assign:
-                tensor.data = Tensor(array)
-            else:
-                tensor.array[...] = move(array, device_of(tensor.array))
-                memory.stamp(tensor.array)
-        return IncompatibleKeys(missing, unexpected)
+        return load(type(self).__name__, own, state_dict, strict, assign)
 
     # ---- hooks
 
@@ -363,21 +354,25 @@ class Module:
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False,
         always_call: bool = False,
     ) -> Hook:  # fmt: skip
-        """hook(module, args, output) after forward; what it returns, if not None, takes output's place.
+        """hook(module, args, output) after forward; what it returns, if not None, is the output.
 
-        with_kwargs: hook(module, args, kwargs, output).  always_call: also when forward fails, with None.
+        with_kwargs: hook(module, args, kwargs, output).  always_call: also when forward fails,
+        with None for the output.
         """
         hooked = hooks.Hooked(hooks.AFTER, hook, with_kwargs, always_call)
         return hooks.register(self._hooks, hooked, prepend)
 
-    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> Hook:
-        """hook(module, grad_output) when backward arrives; what it returns, if not None, goes on."""
+    def register_full_backward_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> Hook:
+        """hook(module, grad_output) when backward arrives; what it returns replaces grad_output."""
         return hooks.register(self._hooks, hooks.Hooked(hooks.BACKWARD_BEFORE, hook), prepend)
 
     def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> Hook:
-        """hook(module, grad_input, grad_output) when backward leaves; what it returns replaces grad_input.
+        """hook(module, grad_input, grad_output) when backward leaves.
 
-        Both are tuples with an entry per positional argument or output, None where there is no gradient.
+        Tuples with an entry per positional argument, or output; None where there is no gradient.
+        What it returns, if not None, replaces grad_input.
         """
         return hooks.register(self._hooks, hooks.Hooked(hooks.BACKWARD, hook), prepend)
 
@@ -394,91 +389,45 @@ class Module:
         extra = self.extra_repr()
         children = [f"({name}): {child!r}" for name, child in self._shown()]
         if not children:
-            return f"{self._get_name()}({extra})" if "\n" not in extra else _block(self._get_name(), [extra])
-        return _block(self._get_name(), [extra, *children] if extra else children)
+            return (
+                f"{self._get_name()}({extra})"
+                if "\n" not in extra
+                else block(self._get_name(), [extra])
+            )
+        return block(self._get_name(), [extra, *children] if extra else children)
 
     def _shown(self) -> Iterator[tuple[str, Module]]:
         return self._own(MODULE)
 
 
-class IncompatibleKeys(NamedTuple):
-    """What load_state_dict found beyond what matched."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
-
-    def __repr__(self) -> str:
-        if not self.missing_keys and not self.unexpected_keys:
-            return "<All keys matched successfully>"
-        return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
-
-
-_WANTED = {
-    PARAMETER: "nn.Parameter", BUFFER: "Tensor", TRANSIENT: "Tensor", MODULE: "nn.Module",
-}  # fmt: skip
-_WAY_OUT = {PARAMETER: "; wrap it in nn.Parameter, or assign to its .data"}
 _TWIN = {BUFFER: TRANSIENT, TRANSIENT: BUFFER}
+_WANTED = {
+    PARAMETER: "nn.Parameter or None expected; wrap it in nn.Parameter, or assign to its .data",
+    BUFFER: "Tensor or None expected",
+    TRANSIENT: "Tensor or None expected",
+    MODULE: "nn.Module or None expected",
+}
+
+
+def _misfit(value: Any, kind: str, name: str) -> TypeError:
+    given = type(value).__name__
+    return TypeError(f"cannot assign {given} as {kind} '{name}' ({_WANTED[kind]})")
 
 
 def _kind_of(value: Any) -> str | None:
-    if isinstance(value, Module):
-        return MODULE
-    if isinstance(value, Parameter):
-        return PARAMETER
-    if isinstance(value, Buffer):
-        return BUFFER if value.__dict__["buffer"] else TRANSIENT
-    return None
-
-
-def clear_grad(tensor: Tensor, set_to_none: bool) -> None:
-    """Forget a gradient, or fill it with zeros where it is."""
-    grad = tensor.grad
-    if grad is None or set_to_none:
-        tensor.grad = None
-    elif grad.node is not None:  # recorded by create_graph: somebody may still need the numbers
-        tensor.grad = Tensor(xp_of(grad.array).zeros_like(grad.array))
-    else:
-        grad.array[...] = 0
-        memory.stamp(grad.array)
+    if type(value) is Tensor:
+        if isinstance(value, Parameter):
+            return PARAMETER
+        if isinstance(value, Buffer):
+            return BUFFER if value.__dict__[Buffer.flag] else TRANSIENT
+        return None
+    return MODULE if isinstance(value, Module) else None
 
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _block(name: str, lines: list[str]) -> str:
+def block(name: str, lines: list[str]) -> str:
     inside = "\n".join(lines).replace("\n", "\n  ")
     return f"{name}(\n  {inside}\n)"
-
-
-def _as_array(value: Any) -> Any:
-    """The array behind a Tensor or an array; of anything else what NumPy makes of it."""
-    if isinstance(value, Tensor):
-        return value.array
-    return value if is_array(value) else xp_of(_NUMPY).asarray(value)
-
-
-def _unfit(name: str, array: Any, own: Tensor) -> str:
-    if array.dtype.kind in "OUSM":
-        return f"{name} is no tensor but {array.dtype} data."
-    if array.shape == own.shape:
-        return ""
-    return (
-        f"size mismatch for {name}: copying a param with shape {array.shape} from checkpoint, "
-        f"the shape in current model is {own.shape}."
-    )
-
-
-def _unknown(missing: list[str], unexpected: list[str]) -> list[str]:
-    """The lines about names; for the first few unexpected ones the nearest that is missing."""
-    from difflib import get_close_matches
-
-    lines = []
-    for what, names in (("Missing", missing), ("Unexpected", unexpected)):
-        if names:
-            quoted = ", ".join(f'"{name}"' for name in names)
-            lines.append(f"{what} key(s) in state_dict: {quoted}. ")
-    for name in unexpected[:5]:
-        for near in get_close_matches(name, missing, 1):
-            lines.append(f'"{name}" resembles the missing "{near}".')
-    return lines

@@ -41,7 +41,7 @@ class Parameter(Tensor, metaclass=_Flagged):
 
 
 class Buffer(Tensor, metaclass=_Flagged):
-    """State of a Module that is no parameter: it moves with the module and is saved if persistent."""
+    """State of a Module that is no parameter: it moves with it, and is saved if persistent."""
 
     flag = "buffer"
 

@@ -42,6 +42,7 @@ from tensorgrad.ops.indexing import *
 from tensorgrad.ops.products import *
 from tensorgrad.ops.reduce import *
 from tensorgrad.ops.shape import *
+from tensorgrad.ops.softmax import *
 from tensorgrad.random import *
 from tensorgrad.tensor import Tensor
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
+
+import numpy as np
 
 from tensorgrad.kinds import linear
 
@@ -19,6 +22,9 @@ def _sum_to(xp: Any, x: Any, /, shape: tuple[int, ...]) -> Any:
     return xp.add.reduce(x, axis=stretched).reshape(shape) if stretched else x.reshape(shape)
 
 
+SMALL = 1 << 15
+"""Elements up to which filling an array is quicker than stretching one."""
+
 broadcast = linear("expand", _expand, view=True, dx=lambda g, x_shape: sum_to(g, x_shape))
 sum_to = linear("sum_to", _sum_to, dx=lambda g, x_shape: broadcast(g, x_shape))
 
@@ -26,6 +32,10 @@ sum_to = linear("sum_to", _sum_to, dx=lambda g, x_shape: broadcast(g, x_shape))
 def fit(part: Any, shape: tuple[int, ...]) -> Any:
     """A gradient made the shape of its input: summed where the input was stretched, stretched where it is smaller."""
     have = part.shape
+    if not have and isinstance(part, (np.ndarray, np.generic)) and prod(shape) < SMALL:
+        out = np.empty(shape, part.dtype)
+        out.fill(part)
+        return out  # a leaf would copy a stretched view anyway
     if len(have) >= len(shape) and all(
         a == b or b == 1 for a, b in zip(have[len(have) - len(shape) :], shape)
     ):

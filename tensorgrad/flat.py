@@ -16,22 +16,26 @@ from tensorgrad.node import Node, tick
 from tensorgrad.op import Op
 from tensorgrad.tensor import Operable, Tensor
 
-_PATTERNS = {(): 0, ("x",): 1, ("y",): 2, ("x", "y"): 3, ("out",): 4}
-"""What a rule asks for, as a number that the callers test; -1 is anything else."""
+_PATTERNS = {(): 0, ("x",): 1, ("y",): 2, ("x", "y"): 3, ("out",): 4, ("x_shape",): 5,
+             ("x_shape", "*"): 6, ("*",): 7, ("out", "*"): 8, ("x", "*"): 9}  # fmt: skip
+"""What a rule asks for, as a number that the callers test; "*" is all parameters, -1 anything else."""
 
 new_tensor, new_node = Tensor.__new__, Node.__new__
 
 
 def _pattern(op: Op, i: int) -> int:
-    rename = dict(zip((*op.inputs, "out"), ("x", "y")[: len(op.inputs)] + ("out",)))
-    return _PATTERNS.get(tuple(rename.get(ask, "?") for ask in op.asks[i]), -1)
+    names = dict(zip(op.inputs, ("x", "y"))) | {"out": "out", op.inputs[0] + "_shape": "x_shape"}
+    asks, n = op.asks[i], len(op.params)
+    whole = n and asks[-n:] == op.params
+    asks = asks[:-n] if whole else asks
+    return _PATTERNS.get((*(names.get(ask, "?") for ask in asks), *("*" if whole else "")), -1)
 
 
 def flatten(op: Op) -> Callable[..., Any]:
     """The quickest caller this op can have, as a plain function that also serves as a method."""
     call: Callable[..., Any]
     simple = op.outputs == ("out",) and op.joint is None and not op.variadic and not op.many
-    if simple and len(op.inputs) == 1 and op.kind in ("elementwise", "linear", "general"):
+    if simple and len(op.inputs) == 1 and op.kind in ("elementwise", "linear", "general", "fused"):
         call = _unary(op) if not op.params else _unary_with_parameters(op)
     elif simple and len(op.inputs) == 2 and not op.params and op.kind in ("elementwise", "bilinear"):
         call = _binary(op)
@@ -95,8 +99,9 @@ def _unary(op: Op) -> Callable[..., Any]:
 
 def _unary_with_parameters(op: Op) -> Callable[..., Any]:
     """out = f(x; parameters)"""
-    impls, readers = op.impls, op.readers[0]
+    impls, keep, readers = op.impls, _pattern(op, 0), op.readers[0]
     differentiable, any_dtype, count = op.moves[0], not op.floats, len(op.params)
+    nothing = ((),)
 
     def call(x: Any, *params: Any) -> Any:
         if type(x) is not Tensor or mode.careful or len(params) != count:
@@ -123,7 +128,20 @@ def _unary_with_parameters(op: Op) -> Callable[..., Any]:
         n.op = op
         n.parents = (nx,)
         n.shape = out.shape
-        n.kept = (tuple([read((a,), params, (out,)) for read in readers]),)
+        if keep == 6:
+            n.kept = ((a.shape, *params),)
+        elif keep == 7:
+            n.kept = (params,)
+        elif keep == 5:
+            n.kept = ((a.shape,),)
+        elif keep == 8:
+            n.kept = ((out, *params),)
+        elif keep == 9:
+            n.kept = ((a, *params),)
+        elif keep == 0:
+            n.kept = nothing
+        else:
+            n.kept = (tuple([read((a,), params, (out,)) for read in readers]),)
         n.born = tick()
         return t
 

@@ -266,6 +266,9 @@ def explain(op: Op, values: Any, params: tuple[Any, ...], error: Exception) -> E
     if isinstance(error, (ValueError, OverflowError)):
         if op.kind in ("elementwise", "discrete") and "broadcast" in str(error):
             return RuntimeError(f"{op.name}: shapes {shapes} do not broadcast together")
+        if op.kind == "bilinear" and values[0].ndim == values[1].ndim == 2:
+            a, b = (np.shape(v) for v in values)
+            return RuntimeError(f"matmul: {a} @ {b}: inner sizes {a[-1]} and {b[-2]} differ")
         return RuntimeError(f"{op.name}: {shapes}{given}: {error}")
     return error
 

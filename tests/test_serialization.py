@@ -374,7 +374,7 @@ def test_the_sentence_says_what_is_damaged(tmp_path: Path):
     path.write_bytes(raw[:-1] + b"\0")
     with pytest.raises(
         CheckpointError,
-        match="w' is damaged: its values have crc32 [0-9a-f]{8}, where the file says crc32 ",
+        match=r"w' is damaged: its values have crc32 [0-9a-f]{8}, where the file says crc32 ",
     ):
         load_arrays(path)
     path.write_bytes(raw.replace(b"weight", b"waight"))

@@ -30,6 +30,8 @@ _put = linear(
     "index_put", lambda xp, x, /, shape, index: _added(xp, x, shape, index), dx=lambda g, index: _take(g, index)
 )
 
+_slice.op.register(np.ndarray, np.ndarray.__getitem__)
+
 
 def _placed(xp: Any, x: Any, shape: tuple[int, ...], index: Any) -> Any:
     out = xp.zeros(shape, x.dtype)
@@ -111,10 +113,10 @@ def split_index(x: Any, index: Any) -> tuple[Any, bool]:
 @public("__getitem__", method=False)
 def index(x: Any, index: Any) -> Any:
     """x[index]: a view for ints, slices, None and Ellipsis; a copy for integer and boolean tensors."""
+    if type(index) is int:
+        return _slice(x, index)
     plain, basic = split_index(x, index)
-    if basic:
-        return _slice(x, plain)
-    return _take(x, plain)
+    return _slice(x, plain) if basic else _take(x, plain)
 
 
 # ---- along one dim

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tensorgrad.kinds import bilinear, fused
-from tensorgrad.ops.shape import _reshape, turn
+from tensorgrad.ops.shape import _reshape, _swap, turn
 from tensorgrad.publish import public, publish
+from tensorgrad.tensor import Tensor
 
 
 def _product(xp: Any, x: Any, y: Any, /) -> Any:
@@ -28,9 +31,15 @@ def _slope_y(g: Any, x: Any, y_shape: tuple[int, ...]) -> Any:
 _matmul = bilinear("matmul", _product, dx=lambda g, y: _matmul(g, turn(y)), dy=_slope_y)
 
 
+_mm = bilinear("mm", "matmul", dx=lambda g, y: _mm(g, _swap(y, 0, 1)), dy=lambda g, x: _mm(_swap(x, 0, 1), g))
+_mm.op.register(np.ndarray, np.ndarray.dot)  # the same product with half of matmul's overhead
+
+
 @public("__matmul__")
 def matmul(x: Any, y: Any) -> Any:
     """out = x @ y: (..., n, k) @ (..., k, m) -> (..., n, m); vectors gain a dim and lose it again."""
+    if type(x) is Tensor and type(y) is Tensor and x.array.ndim == 2 and y.array.ndim == 2:
+        return _mm(x, y)
     try:
         a, b = x.shape, y.shape
     except AttributeError:

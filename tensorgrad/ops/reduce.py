@@ -13,9 +13,10 @@ from tensorgrad.kinds import discrete, elementwise, general, linear
 from tensorgrad.ops.elementwise import square, where, zeros_like
 from tensorgrad.ops.shape import _flip, _reshape, all_dims, one_dim
 from tensorgrad.publish import public, publish
+from tensorgrad.tensor import Tensor
 
 
-def _add(xp: Any, x: Any, dims: Any, keepdim: bool) -> Any:
+def _add(xp: Any, x: Any, /, dims: Any, keepdim: bool) -> Any:
     if x.dtype.itemsize == 2 and category(x.dtype) == 2:
         return xp.asarray(xp.add.reduce(x, dims, np.float32, None, keepdim)).astype(x.dtype)
     return xp.add.reduce(x, dims, None, None, keepdim)
@@ -36,9 +37,22 @@ def _count(shape: tuple[int, ...], dims: tuple[int, ...]) -> int:
 
 
 _sum = linear(
-    "sum", lambda xp, x, /, dims, keepdim: _add(xp, x, dims, keepdim),
+    "sum", _add,
     dx=lambda g, x_shape, dims, keepdim: _restore(g, x_shape, dims, keepdim),
 )  # fmt: skip
+_total = linear("total", lambda xp, x, /: _whole(xp, x), dx=lambda g: g)
+
+
+def _whole(xp: Any, x: Any) -> Any:
+    """The sum of all elements, 0-d."""
+    dtype = x.dtype
+    if xp is np and (dtype is _F32 or dtype is _F64):
+        return np.add.reduce(x, None, None, np.empty((), dtype))
+    return _add(xp, x if category(dtype) >= 2 else x.astype(int64), None, False)
+
+
+_F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
+_total.op.register(np.ndarray, lambda x: _whole(np, x))
 _mean = linear(
     "mean", lambda xp, x, /, dims, keepdim: _add(xp, x, dims, keepdim) / x.dtype.type(_count(x.shape, dims)),
     dx=lambda g, x_shape, dims, keepdim: _restore(g, x_shape, dims, keepdim) / _count(x_shape, dims),
@@ -90,6 +104,8 @@ def _named(dim: Any, keepdim: Any, axis: Any, keepdims: Any) -> tuple[Any, bool]
 @public()
 def sum(x: Any, dim: Any = None, keepdim: Any = False, *, dtype: Any = None, axis: Any = None, keepdims: Any = None) -> Any:
     """out = sum of x over dims (all by default); integers and bools add up as int64."""
+    if dim is None and dtype is None and axis is None and not keepdim and not keepdims:
+        return _total(x)
     dim, keepdim = _named(dim, keepdim, axis, keepdims)
     x, dims = _prepared("sum", x, dim, dtype)
     return _sum(x, dims, keepdim)

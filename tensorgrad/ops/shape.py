@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tensorgrad.backend import is_array, xp_of
 from tensorgrad.fit import broadcast
 from tensorgrad.kinds import linear
@@ -46,6 +48,11 @@ _unbind = linear(
     "unbind", lambda xp, x, /, dim: _layers(x, dim), view=True, many=True,
     dx=lambda gs, x_shape, dim: _stack(_filled(gs, [x_shape[:dim] + x_shape[dim + 1 :]] * x_shape[dim]), dim),
 )  # fmt: skip
+
+for _op, _method in (
+    (_reshape, np.ndarray.reshape), (_permute, np.ndarray.transpose), (_swap, np.ndarray.swapaxes),
+):  # fmt: skip
+    _op.op.register(np.ndarray, _method)  # no Python in between
 
 
 def _inverse(dims: Sequence[int]) -> tuple[int, ...]:
@@ -122,6 +129,12 @@ def sizes_of(args: tuple[Any, ...]) -> tuple[int, ...]:
 @public("view")
 def reshape(x: Any, *shape: Any) -> Any:
     """The same elements in row-major order under another shape; one size may be -1.  A view where possible."""
+    size = shape[0] if len(shape) == 1 and type(shape[0]) is tuple else shape
+    try:
+        if min(size) >= -1:
+            return _reshape(x, size)  # the array library finds the -1, and what does not fit
+    except (TypeError, ValueError):
+        pass
     return _reshape(x, whole_shape("reshape", x, sizes_of(shape)))
 
 

@@ -13,7 +13,7 @@ from tensorgrad.ops.indexing import _gather
 from tensorgrad.ops.reduce import _amax, _restore, _sum, all_dims
 from tensorgrad.ops.shape import _reshape, one_dim
 from tensorgrad.publish import public, publish
-from tensorgrad.twins import ask
+from tensorgrad.twins import ask_any
 
 # ---- formulas: each op of the table, readable; the shift by the maximum changes no value
 
@@ -56,7 +56,7 @@ def _source(name: str, formula: Any) -> Any:
     """The implementation: a kernel where the dim is the last, which is all that kernels know; else the formula."""
 
     def run(xp: Any, x: Any, /, dim: int) -> Any:
-        answer = ask(name, x, x) if dim == x.ndim - 1 else None
+        answer = ask_any(name, x, x) if dim == x.ndim - 1 else None
         return formula(x, dim) if answer is None else answer
 
     return run
@@ -66,7 +66,7 @@ def _rule(name: str, formula: Any) -> Any:
     """The rule: a kernel for arrays, the formula for whatever is being recorded."""
 
     def dx(g: Any, out: Any, dim: int) -> Any:
-        answer = ask(name, g, g, out) if is_array(g) and dim == g.ndim - 1 else None
+        answer = ask_any(name, g, g, out) if is_array(g) and dim == g.ndim - 1 else None
         return formula(g, out, dim) if answer is None else answer
 
     return dx
@@ -128,7 +128,7 @@ def _rows_formula(logits: Any, target: Any, ignore_index: int) -> Any:
 
 def _rows(xp: Any, logits: Any, target: Any, /, ignore_index: int) -> Any:
     """The losses and, for the rule, the log-sum-exp of each row."""
-    answer = ask("cross_entropy_forward", logits, logits, target, None, ignore_index)
+    answer = ask_any("cross_entropy_forward", logits, logits, target, None, ignore_index)
     if answer is not None:
         return answer
     top = logits.max(1, initial=-xp.inf)
@@ -144,7 +144,7 @@ def _rows(xp: Any, logits: Any, target: Any, /, ignore_index: int) -> Any:
 
 def _rows_slope(g: Any, logits: Any, target: Any, lse: Any, ignore_index: int) -> Any:
     """g (softmax(x) - onehot(target)), row by row; 0 where the target is ignore_index."""
-    answer = ask("cross_entropy_backward", logits, g, logits, target, lse, None, ignore_index)
+    answer = ask_any("cross_entropy_backward", logits, g, logits, target, lse, None, ignore_index)
     if answer is not None:
         return answer
     xp = xp_of(logits)

@@ -1,8 +1,10 @@
-"""Random numbers on arrays: `MersenneGenerator` gives PyTorch's CPU numbers, `PhiloxGenerator` the same bits on every
-device.  `Generator(device)` chooses one of them.
+"""Random numbers on arrays: PyTorch's own (`MersenneGenerator`), or the same on every device.
+
+`Generator(device)` makes the one that belongs to a device: MT19937 on "cpu", Philox on "cuda".
 """
 
-from tensorgrad.rng.generator import Generator
+from tensorgrad.rng.generator import DEFAULT_SEED, Generator
 from tensorgrad.rng.mersenne import MersenneGenerator
+from tensorgrad.rng.philox import PhiloxGenerator
 
-__all__ = ["Generator", "MersenneGenerator"]
+__all__ = ["DEFAULT_SEED", "Generator", "MersenneGenerator", "PhiloxGenerator"]

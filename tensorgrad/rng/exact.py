@@ -1,6 +1,6 @@
-"""Arithmetic that rounds the same on every machine: fused multiply-add in NumPy, and the C library's functions.
+"""Arithmetic that rounds alike everywhere: fused multiply-adds, and the C library's functions.
 
-PyTorch's samplers were compiled with fused multiply-adds and call libm; equal bits need equal roundings.
+PyTorch's samplers were compiled with fused multiply-adds and call libm; equal bits need both.
 """
 
 from __future__ import annotations
@@ -17,20 +17,24 @@ Array = NDArray[Any]
 
 
 def fma(x: Any, y: Any, z: Any) -> Array:
-    """x y + z with one rounding, to the dtype of `x` (float32 or float64), as a fused multiply-add does it.
+    """x y + z with one rounding, to the dtype of `x`: float32 or float64.
 
-    A float32 product is exact in float64, so only a sum that falls half-way between two float32 values needs
-    care. float64 follows Boldo and Melquiond 2008: error-free product and sums, the errors added to odd.
+    A float32 product is exact in float64, so only a sum that falls half-way between two float32
+    numbers needs care.  In float64 product and sums leave their errors, which are added to odd:
+    Boldo and Melquiond 2008.
     """
     x = np.asarray(x)
     y, z = np.asarray(y, x.dtype), np.asarray(z, x.dtype)
+    shape = np.broadcast_shapes(x.shape, y.shape, z.shape)
     if x.dtype == np.float32:
         product = np.atleast_1d(np.multiply(x, y, dtype=np.float64))
         total = product + z
         tied = (total.view(np.int64) & 0x1FFFFFFF) == 0x10000000
         if tied.any():
-            total[tied] = _add_to_odd(product[tied], np.broadcast_to(z, total.shape)[tied].astype(np.float64))
-        return total.astype(np.float32).reshape(np.broadcast_shapes(x.shape, y.shape, z.shape))
+            addend = np.broadcast_to(z, total.shape)[tied].astype(np.float64)
+            total[tied] = _add_to_odd(np.broadcast_to(product, total.shape)[tied], addend)
+        rounded: Array = total.astype(np.float32).reshape(shape)
+        return rounded
     high, low = _two_product(x, y)
     carry, rest = _two_sum(z, low)
     total, error = _two_sum(high, carry)
@@ -45,7 +49,7 @@ def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _two_product(a: Array, b: Array) -> tuple[Array, Array]:
-    """a b = p + e exactly, by splitting each factor into halves of 26 bits.  Dekker 1971."""
+    """a b = p + e exactly, each factor split into two of 26 bits.  Dekker 1971."""
     p = a * b
     ca, cb = a * 134217729.0, b * 134217729.0
     ah, bh = ca - (ca - a), cb - (cb - b)
@@ -54,7 +58,7 @@ def _two_product(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _add_to_odd(a: Array, b: Array) -> Array:
-    """a + b rounded to odd: an inexact sum takes the neighbour whose last bit is set, so a second rounding is safe."""
+    """a + b, but an inexact sum goes to the neighbour whose last bit is 1: safe to round again."""
     s, e = (np.atleast_1d(part) for part in _two_sum(a, b))
     even = (e != 0) & (s.view(np.int64) & 1 == 0)
     s[even] = np.nextafter(s[even], np.copysign(np.inf, e[even]))
@@ -63,7 +67,7 @@ def _add_to_odd(a: Array, b: Array) -> Array:
 
 _SCALAR: dict[str, Callable[[float], float]] = {
     "log": lambda x: math.log(x) if x > 0 else -math.inf,
-    "log1p": lambda x: math.log1p(x) if x > -1 else -math.inf,
+    "log1p": math.log1p,
     "exp": lambda x: math.exp(x) if x < 709.78 else float(np.exp(x)),
     "sin": math.sin,
     "cos": math.cos,
@@ -73,17 +77,18 @@ _SCALAR: dict[str, Callable[[float], float]] = {
 
 @cache
 def libm(name: str) -> Callable[[Array], Array]:
-    """The C library's float64 function: NumPy's own loop where it gives the same bits, else element by element.
+    """The C library's float64 function: NumPy's if it gives the same bits, else one at a time.
 
-    NumPy brings vector versions for AVX-512 that differ in the last place; a probe finds out which one this is.
+    NumPy has vector versions for AVX-512 that differ in the last place; a probe tells.
     """
-    probe = np.random.RandomState(0).uniform(-0.999, 0.0, 4099) if name == "log1p" else np.linspace(1e-3, 6.3, 4099)
+    ends = (-0.999, 0.0) if name == "log1p" else (1e-3, 6.3)
+    probe = np.linspace(*ends, 4099)
     loop: Callable[[Array], Array] = getattr(np, name)
-    return loop if np.array_equal(loop(probe), elementwise(name)(probe)) else elementwise(name)
+    return loop if np.array_equal(loop(probe), one_by_one(name)(probe)) else one_by_one(name)
 
 
-def elementwise(name: str) -> Callable[[Array], Array]:
-    """`math`'s function `name` over an array, one call an element."""
+def one_by_one(name: str) -> Callable[[Array], Array]:
+    """The function `name` of `math` over an array."""
     scalar = _SCALAR[name]
 
     def over(x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Numba twins of the two loops that NumPy is slow at: the float32 Box-Muller and the swaps of a permutation.
+"""Numba twins of the two loops that NumPy is slow at: the float32 Box-Muller, and shuffling.
 
 Importing this module imports Numba: do it inside the function that needs it.
 """
@@ -16,8 +16,7 @@ from tensorgrad.rng.boxmuller import (
     COS,
     FOUR_OVER_PI,
     LOG,
-    LOG_HEAD,
-    LOG_TAIL,
+    LOG_TWO,
     QUARTER_PI,
     SIN,
     SQRT_HALF,
@@ -26,19 +25,21 @@ from tensorgrad.rng.boxmuller import (
 )
 
 Int = np.int32
+L0, L1, L2, L3, L4, L5, L6, L7, L8 = LOG
 C0, C1, C2 = COS
 S0, S1, S2 = SIN
-L0, L1, L2, L3, L4, L5, L6, L7, L8 = LOG
 P0, P1, P2 = QUARTER_PI
+LOG_HEAD, LOG_TAIL = LOG_TWO
 
 
-@intrinsic
-def fma(context: Any, x: Any, y: Any, z: Any) -> Any:
+def _fma(context: Any, x: Any, y: Any, z: Any) -> Any:
     """x y + z with one rounding."""
     return x(x, x, x), lambda context, builder, signature, args: builder.fma(*args)
 
 
 def _bitcast(source: Any, target: Any) -> Any:
+    """The intrinsic that reads the bits of a `source` as a `target`."""
+
     def cast(context: Any, x: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.bitcast(args[0], context.get_value_type(target))
@@ -48,15 +49,16 @@ def _bitcast(source: Any, target: Any) -> Any:
     return intrinsic(cast)
 
 
+fma: Any = intrinsic(_fma)
 bits = _bitcast(types.float32, types.int32)
 real = _bitcast(types.int32, types.float32)
 
 
 @njit("void(float32[::1], float32[::1], float32, float32)", cache=True, error_model="numpy")
 def box_muller(u: Any, v: Any, mean: Any, std: Any) -> None:
-    """`boxmuller.box_muller` and `scale` on contiguous float32 uniforms, in place: u becomes the cosines, v the sines.
+    """`boxmuller.box_muller` and `scale` in place: u becomes the cosines, v the sines.
 
-    One straight line without branches, so that the compiler makes vectors of it.
+    A straight line without branches, so that the compiler makes vectors of it.
     """
     for i in range(u.size):
         word = bits(F(1) - u[i])
@@ -95,19 +97,18 @@ def box_muller(u: Any, v: Any, mean: Any, std: Any) -> None:
         v[i] = fma(radius * a, std, mean)
 
 
-@njit("void(int64[::1], int64[::1], int64)", cache=True)
-def swap_forward(permutation: Any, offsets: Any, start: Any) -> None:
-    """Exchange element i = start + k with element i + offsets[k], for k = 0, 1, ..."""
-    for k in range(offsets.size):
-        i = start + k
-        j = i + offsets[k]
-        permutation[i], permutation[j] = permutation[j], permutation[i]
+@njit("void(int64[::1], int64[::1])", cache=True)
+def swap_forward(order: Any, offsets: Any) -> None:
+    """Exchange element i with element i + offsets[i], for i = 0, 1, ..."""
+    for i in range(offsets.size):
+        j = i + offsets[i]
+        order[i], order[j] = order[j], order[i]
 
 
 @njit("void(int64[::1], int64[::1], int64)", cache=True)
-def insert_forward(permutation: Any, places: Any, start: Any) -> None:
-    """Put i = start + k at places[k] <= i and what was there at i, for k = 0, 1, ...: Fisher-Yates inside out."""
+def insert_forward(order: Any, places: Any, start: Any) -> None:
+    """Put i = start + k at places[k] <= i and what was there at i, for k = 0, 1, ..."""
     for k in range(places.size):
         i = start + k
-        permutation[i] = permutation[places[k]]
-        permutation[places[k]] = i
+        order[i] = order[places[k]]
+        order[places[k]] = i

@@ -8,21 +8,15 @@ import numpy as np
 
 from tensorgrad.kernels.cpu.elementary import exp, larger
 from tensorgrad.kernels.cpu.jit import FLOATS, Array, Heads, OutCube, OutBoard, Cube, helper, kernel
-from tensorgrad.kernels.cpu.product import WIDTH, add_product, unit_row
+from tensorgrad.kernels.cpu.product import WIDTH, product, unit_row
 from tensorgrad.kernels.cpu.threads import share
 
-QUERIES, KEYS = 32, 64  # rows and columns of a block of scores
+QUERIES, KEYS = 16, 96  # rows and columns of a block of scores
 
 
 @helper
 def _pad(n):
     return (n + WIDTH - 1) // WIDTH * WIDTH
-
-
-@helper
-def _seen(i, j0, columns, causal):
-    """How many of the block's columns, which begin at key j0, row i may see."""
-    return min(max(i + 1 - j0, 0), columns) if causal else columns
 
 
 @helper
@@ -33,26 +27,28 @@ def _copy(out, x):
 
 @helper
 def _pack(out, x, scale):
-    """out[:T, :D] = x * scale, the rest 0."""
-    T, D = x.shape
-    zero = out.dtype.type(0)
-    for i in range(T):
+    """out[:T, :D] = x * scale."""
+    for i in range(x.shape[0]):
         row, source = out[i], unit_row(x, i)
-        for d in range(D):
+        for d in range(source.size):
             row[d] = source[d] * scale
-        row[D:] = zero
-    out[T:] = zero
 
 
 @helper
 def _pack_turned(out, x, scale):
-    """out[:D, :T] = x.T * scale, the rest 0."""
-    T, D = x.shape
-    for i in range(T):
+    """out[:D, :T] = x.T * scale."""
+    for i in range(x.shape[0]):
         source = unit_row(x, i)
-        for d in range(D):
+        for d in range(source.size):
             out[d, i] = source[d] * scale
-    out[:, T:] = out.dtype.type(0)
+
+
+@helper
+def _hide(line, i, j0, columns, causal):
+    """-inf for the columns, which begin at key j0, that row i may not see."""
+    seen = min(max(i + 1 - j0, 0), columns) if causal else columns
+    for j in range(seen, line.size):
+        line[j] = -np.inf
 
 
 @kernel
@@ -60,50 +56,53 @@ def forward(
     lo: int, hi: int, q: Heads, k: Heads, v: Heads, causal: bool, scale: float,
     out: OutBoard, lse: OutCube,
 ) -> None:  # fmt: skip
+    """Heads lo to hi, in blocks of scores s that become chances in place; m and l are each row's maximum and sum."""
     number = q.dtype.type
-    zero, one, nothing = number(0), number(1), number(-np.inf)
+    one, nothing = number(1), number(-np.inf)
     H, T, D = q.shape[1:]
     S, E = v.shape[2:]
-    kt = np.empty((D, _pad(S)), q.dtype)
-    vs = np.empty((_pad(S), _pad(E)), q.dtype)
-    scores = np.empty((QUERIES, KEYS), q.dtype)
-    total = np.empty((QUERIES, _pad(E)), q.dtype)
-    top, mass = np.empty(QUERIES, q.dtype), np.empty(QUERIES, q.dtype)
+    kt, vs = np.zeros((D, _pad(S)), q.dtype), np.zeros((S, _pad(E)), q.dtype)
+    scores, total = np.empty((QUERIES, KEYS), q.dtype), np.empty((QUERIES, _pad(E)), q.dtype)
+    m, l = np.empty(QUERIES, q.dtype), np.empty(QUERIES, q.dtype)
     for n in range(lo, hi):
         b, h = n // H, n % H
+        queries = q[b, h]
         _pack_turned(kt, k[b, h], scale)
         _pack(vs, v[b, h], one)
         for i0 in range(0, T, QUERIES):
             rows = min(QUERIES, T - i0)
             seen = min(S, i0 + rows) if causal else S
-            top[:], mass[:], total[:] = nothing, zero, zero
             for j0 in range(0, seen, KEYS):
                 columns = min(KEYS, seen - j0)
                 s = scores[:rows, : _pad(columns)]
-                s[:] = zero
-                add_product(s, q[b, h, i0 : i0 + rows], kt[:, j0 : j0 + KEYS])
+                product(s, queries[i0 : i0 + rows], kt[:, j0:], False)
                 for i in range(rows):
-                    line, new, part = unit_row(s, i), top[i], zero
-                    line[_seen(i0 + i, j0, columns, causal) :] = nothing
+                    line, acc = unit_row(s, i), total[i]
+                    _hide(line, i0 + i, j0, columns, causal)
+                    old = m[i] if j0 else nothing
+                    top, part = old, number(0)
                     for j in range(line.size):
-                        new = larger(new, line[j])
+                        top = larger(top, line[j])
                     for j in range(line.size):
-                        p = exp(line[j] - new)
+                        p = exp(line[j] - top)
                         line[j] = p
                         part += p
-                    shrink = exp(top[i] - new)
-                    top[i], mass[i] = new, mass[i] * shrink + part
-                    if shrink != one:
-                        acc = total[i]
+                    m[i] = top
+                    if j0 == 0:
+                        l[i] = part
+                    elif top == old:
+                        l[i] += part
+                    else:
+                        shrink = exp(old - top)
+                        l[i] = l[i] * shrink + part
                         for d in range(acc.size):
                             acc[d] *= shrink
-                add_product(total[:rows, :], s, vs[j0 : j0 + s.shape[1], :])
+                product(total[:rows, :], s, vs[j0 : j0 + columns, :], j0 > 0)
             for i in range(rows):
-                lse[b, h, i0 + i] = top[i] + math.log(mass[i])
-                inverse = one / mass[i]
-                line = out[b, i0 + i, h]
-                for d in range(E):
-                    line[d] = total[i, d] * inverse
+                lse[b, h, i0 + i] = m[i] + math.log(l[i])
+                line, acc, inverse = out[b, i0 + i, h], total[i], one / l[i]
+                for d in range(line.size):
+                    line[d] = acc[d] * inverse
 
 
 @kernel
@@ -111,56 +110,55 @@ def backward(
     lo: int, hi: int, g: Heads, q: Heads, k: Heads, v: Heads, out: Heads, lse: Cube, causal: bool,
     scale: float, dq: OutBoard, dk: OutBoard, dv: OutBoard,
 ) -> None:  # fmt: skip
+    """Heads lo to hi: the chances p of each block again, from lse, and ds = p * (g vT - sum(g * out))."""
     number = q.dtype.type
-    zero, one, nothing = number(0), number(1), number(-np.inf)
+    one = number(1)
     H, T, D = q.shape[1:]
     S, E = v.shape[2:]
-    kt, ks = np.empty((D, _pad(S)), q.dtype), np.empty((_pad(S), _pad(D)), q.dtype)
-    vt = np.empty((E, _pad(S)), q.dtype)
-    qs, gs = np.empty((T, _pad(D)), q.dtype), np.empty((T, _pad(E)), q.dtype)
-    delta = np.empty(T, q.dtype)
-    q_sum, k_sum = np.empty((T, _pad(D)), q.dtype), np.empty((_pad(S), _pad(D)), q.dtype)
-    v_sum = np.empty((_pad(S), _pad(E)), q.dtype)
-    chance, slope = np.empty((QUERIES, KEYS), q.dtype), np.empty((QUERIES, KEYS), q.dtype)
+    kt, vt = np.zeros((D, _pad(S)), q.dtype), np.zeros((E, _pad(S)), q.dtype)
+    ks, qs = np.zeros((S, _pad(D)), q.dtype), np.zeros((T, _pad(D)), q.dtype)
+    gs, delta = np.zeros((T, _pad(E)), q.dtype), np.empty(T, q.dtype)
+    chances, slopes = np.empty((QUERIES, KEYS), q.dtype), np.empty((QUERIES, KEYS), q.dtype)
+    q_sum = np.empty((T, _pad(D)), q.dtype)
+    k_sum, v_sum = np.empty((KEYS, _pad(D)), q.dtype), np.empty((KEYS, _pad(E)), q.dtype)
     for n in range(lo, hi):
         b, h = n // H, n % H
+        queries, slope_of_out = q[b, h], g[b, h]
         _pack_turned(kt, k[b, h], scale)
-        _pack(ks, k[b, h], scale)
         _pack_turned(vt, v[b, h], one)
-        _pack(qs, q[b, h], scale)
-        _pack(gs, g[b, h], one)
+        _pack(ks, k[b, h], scale)
+        _pack(qs, queries, scale)
+        _pack(gs, slope_of_out, one)
         for i in range(T):
-            delta[i], source = zero, unit_row(out[b, h], i)
-            for d in range(E):
-                delta[i] += gs[i, d] * source[d]
-        q_sum[:], k_sum[:], v_sum[:] = zero, zero, zero
+            line, gi, part = unit_row(out[b, h], i), gs[i], number(0)
+            for d in range(line.size):
+                part += gi[d] * line[d]
+            delta[i] = part
         for j0 in range(0, S, KEYS):
-            for i0 in range(j0 // QUERIES * QUERIES if causal else 0, T, QUERIES):
+            seen = min(KEYS, min(S, T) - j0 if causal else S - j0)
+            first, last = j0 // QUERIES * QUERIES if causal else 0, (T - 1) // QUERIES * QUERIES
+            for i0 in range(last, first - 1, -QUERIES):  # the last rows see most: they begin the sums
                 rows = min(QUERIES, T - i0)
-                columns = min(KEYS, S - j0)
-                if causal:
-                    columns = min(columns, i0 + rows - j0)
-                width = _pad(columns)
-                p, ds = chance[:rows, :width], slope[:rows, :width]
-                p[:], ds[:] = zero, zero
-                add_product(p, q[b, h, i0 : i0 + rows], kt[:, j0 : j0 + width])
-                add_product(ds, g[b, h, i0 : i0 + rows], vt[:, j0 : j0 + width])
+                columns = min(seen, i0 + rows - j0) if causal else seen
+                p, ds = chances[:rows, : _pad(columns)], slopes[:rows, : _pad(columns)]
+                product(p, queries[i0 : i0 + rows], kt[:, j0:], False)
+                product(ds, slope_of_out[i0 : i0 + rows], vt[:, j0:], False)
                 for i in range(rows):
                     pi, si = unit_row(p, i), unit_row(ds, i)
                     z, mean = lse[b, h, i0 + i], delta[i0 + i]
-                    pi[_seen(i0 + i, j0, columns, causal) :] = nothing
+                    _hide(pi, i0 + i, j0, columns, causal)
                     for j in range(pi.size):
                         e = exp(pi[j] - z)
                         pi[j] = e
                         si[j] = e * (si[j] - mean)
-                add_product(v_sum[j0 : j0 + width, :], p.T, gs[i0 : i0 + rows, :])
-                add_product(k_sum[j0 : j0 + width, :], ds.T, qs[i0 : i0 + rows, :])
-                add_product(q_sum[i0 : i0 + rows, :], ds, ks[j0 : j0 + width, :])
+                product(v_sum[:columns, :], p.T, gs[i0 : i0 + rows, :], i0 < last)
+                product(k_sum[:columns, :], ds.T, qs[i0 : i0 + rows, :], i0 < last)
+                product(q_sum[i0 : i0 + rows, :], ds[:, :columns], ks[j0 : j0 + columns, :], j0 > 0)
+            for j in range(seen):
+                _copy(dk[b, j0 + j, h], k_sum[j])
+                _copy(dv[b, j0 + j, h], v_sum[j])
         for i in range(T):
             _copy(dq[b, i, h], q_sum[i])
-        for j in range(S):
-            _copy(dk[b, j, h], k_sum[j])
-            _copy(dv[b, j, h], v_sum[j])
 
 
 def _turn(x: Array) -> Array:
@@ -200,8 +198,9 @@ def attention_backward(
     B, H, T, D = q.shape
     S, E = v.shape[2:]
     scale = 1 / math.sqrt(D) if scale is None else scale
-    dq, dk = np.empty((B, T, H, D), q.dtype), np.empty((B, S, H, D), q.dtype)
-    dv = np.empty((B, S, H, E), q.dtype)
+    empty = np.zeros if is_causal and S > T else np.empty  # keys that no query sees
+    dq, dk = np.empty((B, T, H, D), q.dtype), empty((B, S, H, D), q.dtype)
+    dv = empty((B, S, H, E), q.dtype)
     work = B * H * T * S * (3 * D + 2 * E) / (50 if is_causal else 25)
     g, q, k, v, out = map(_unit, (g, q, k, v, out))
     share(backward[q.dtype], B * H, work, g, q, k, v, out, lse, is_causal, scale, dq, dk, dv)

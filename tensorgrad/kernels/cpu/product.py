@@ -17,7 +17,7 @@ ROWS, WIDTH = 4, 16  # of a tile: eight 256-bit sums hide the latency of two mul
 
 def _tile(rows: int) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
-    def tile(typing: Any, c: Any, a: Any, b: Any, i: Any, j: Any) -> Any:
+    def tile(typing: Any, c: Any, a: Any, b: Any, i: Any, j: Any, add: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             number = context.get_value_type(c.dtype)
             vector = ir.VectorType(number, WIDTH)
@@ -26,7 +26,7 @@ def _tile(rows: int) -> Any:
                 context.make_array(kind)(context, builder, value)
                 for kind, value in zip(signature.args[:3], args[:3], strict=True)
             )
-            i_, j_ = args[3:]
+            i_, j_, add_ = args[3:]
 
             def at(array: Any, row: Any, column: Any, kind: Any) -> Any:
                 strides = cgutils.unpack_tuple(builder, array.strides)
@@ -36,10 +36,11 @@ def _tile(rows: int) -> Any:
             lanes = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
             row = [builder.add(i_, ir.Constant(i_.type, r)) for r in range(rows)]
             places = [at(c_, r, j_, vector) for r in row]
-            sums = []
+            zero, sums = ir.Constant(vector, [0.0] * WIDTH), []
             for place in places:
                 sums.append(cgutils.alloca_once(builder, vector))
-                builder.store(builder.load(place, align=align), sums[-1])
+                start = builder.select(add_, builder.load(place, align=align), zero)
+                builder.store(start, sums[-1])
             depth = cgutils.unpack_tuple(builder, b_.shape)[0]
             with cgutils.for_range(builder, depth) as loop:
                 line = builder.load(at(b_, loop.index, j_, vector), align=align)
@@ -55,7 +56,7 @@ def _tile(rows: int) -> Any:
                 builder.store(builder.load(total), place, align=align)
             return context.get_dummy_value()
 
-        return types.void(c, a, b, types.intp, types.intp), generate
+        return types.void(c, a, b, types.intp, types.intp, types.boolean), generate
 
     return tile
 
@@ -87,11 +88,11 @@ _tall, _flat = _tile(ROWS), _tile(1)
 
 
 @helper
-def add_product(c, a, b):
-    """c (M, N) += a (M, K) @ b (K, N), all views; b and c have unit stride along N, a multiple of WIDTH."""
+def product(c, a, b, add):
+    """c (M, N) = a (M, K) @ b (K, N), added to c if asked; b and c have unit stride along N, a multiple of WIDTH."""
     whole = c.shape[0] // ROWS * ROWS
     for j in range(0, c.shape[1], WIDTH):
         for i in range(0, whole, ROWS):
-            _tall(c, a, b, i, j)
+            _tall(c, a, b, i, j, add)
         for i in range(whole, c.shape[0]):
-            _flat(c, a, b, i, j)
+            _flat(c, a, b, i, j, add)

@@ -51,25 +51,43 @@ def backward(lo: int, hi: int, g: Matrix, y: Matrix, dx: OutMatrix, log: bool) -
                 out[j] = yi[j] * (gi[j] - total)
 
 
+SMALL = 4096  # elements up to which the call, not the work, is what costs
+
+
 def _forward(x: Array, log: bool) -> Array | None:
+    if 0 < x.size < SMALL and x.ndim:
+        try:
+            y = np.empty(x.shape, x.dtype)
+            rows, out = (x, y) if x.ndim == 2 else (x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1]))
+            forward[x.dtype](0, len(rows), rows, out, log)
+            return y
+        except (KeyError, TypeError):
+            pass  # a dtype that kernels decline, or strides that they take only as a copy
     if x.dtype not in FLOATS or x.ndim == 0:
         return None
     y = np.empty(x.shape, x.dtype)
     if x.size:
-        rows = (-1, x.shape[-1])
+        shape = (-1, x.shape[-1])
         work = 1.5 * x.size
-        share(forward[x.dtype], x.size // x.shape[-1], work, ready(x).reshape(rows), y.reshape(rows), log)
+        share(forward[x.dtype], x.size // x.shape[-1], work, ready(x).reshape(shape), y.reshape(shape), log)
     return y
 
 
 def _backward(g: Array, y: Array, log: bool) -> Array | None:
+    if 0 < y.size < SMALL and y.ndim == 2 and g.dtype == y.dtype:
+        try:
+            dx = np.empty(y.shape, y.dtype)
+            backward[y.dtype](0, len(y), g, y, dx, log)
+            return dx
+        except (KeyError, TypeError):
+            pass
     if y.dtype not in FLOATS or g.dtype != y.dtype or y.ndim == 0:
         return None
     dx = np.empty(y.shape, y.dtype)
     if y.size:
-        rows = (-1, y.shape[-1])
-        g, x = ready(g).reshape(rows), ready(y).reshape(rows)
-        share(backward[y.dtype], len(x), y.size, g, x, dx.reshape(rows), log)
+        shape = (-1, y.shape[-1])
+        g, x = ready(g).reshape(shape), ready(y).reshape(shape)
+        share(backward[y.dtype], len(x), y.size, g, x, dx.reshape(shape), log)
     return dx
 
 

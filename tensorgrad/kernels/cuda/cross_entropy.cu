@@ -7,7 +7,7 @@
 template <typename T>
 __device__ Acc<T> row_loss(const T* row, i64 t, Acc<T> lse, Acc<T> sum, i64 C, i64 ignore, Acc<T> e) {
     if (t == ignore) return 0;
-    if (t < 0 || t >= C) return lse - lse + infinity() - infinity();
+    if (t < 0 || t >= C) return infinity() - infinity();
     Acc<T> loss = lse - (1 - e) * load(row[t]);
     return e > 0 ? loss - e * sum / C : loss;  // a logit of -inf would make 0 * -inf
 }
@@ -21,7 +21,7 @@ __device__ Acc<T> logit_slope(T x, i64 c, i64 t, Acc<T> lse, i64 C, i64 ignore, 
 
 // Rung 1: one thread per row forward, one per logit backward.
 template <typename T>
-__global__ void cross_entropy_forward_1(Acc<T>* loss, Acc<T>* lse, const T* logits, const i64* target,
+__global__ void cross_entropy_forward_1(T* loss, Acc<T>* lse, const T* logits, const i64* target,
                                         i64 R, i64 C, i64 ignore, double smoothing) {
     i64 r = thread_number();
     if (r >= R) return;
@@ -33,21 +33,22 @@ __global__ void cross_entropy_forward_1(Acc<T>* loss, Acc<T>* lse, const T* logi
         sum += load(row[c]);
     }
     lse[r] = z.value();
-    loss[r] = row_loss(row, target[r], z.value(), sum, C, ignore, Acc<T>(smoothing));
+    store(loss[r], row_loss(row, target[r], z.value(), sum, C, ignore, Acc<T>(smoothing)));
 }
 
 template <typename T>
-__global__ void cross_entropy_backward_1(T* dlogits, const Acc<T>* g, const T* logits, const i64* target,
+__global__ void cross_entropy_backward_1(T* dlogits, const T* g, const T* logits, const i64* target,
                                          const Acc<T>* lse, i64 R, i64 C, i64 ignore, double smoothing) {
     i64 i = thread_number();
     if (i >= R * C) return;
     i64 r = i / C, c = i % C;
-    store(dlogits[i], g[r] * logit_slope(logits[i], c, target[r], lse[r], C, ignore, Acc<T>(smoothing)));
+    Acc<T> slope = logit_slope(logits[i], c, target[r], lse[r], C, ignore, Acc<T>(smoothing));
+    store(dlogits[i], load(g[r]) * slope);
 }
 
 // Rung 2: one block per row.
 template <typename T>
-__global__ void cross_entropy_forward_2(Acc<T>* loss, Acc<T>* lse, const T* logits, const i64* target,
+__global__ void cross_entropy_forward_2(T* loss, Acc<T>* lse, const T* logits, const i64* target,
                                         i64 R, i64 C, i64 ignore, double smoothing) {
     Acc<T>* part = shared<Acc<T>>();
     i64 r = blockIdx.x;
@@ -62,15 +63,17 @@ __global__ void cross_entropy_forward_2(Acc<T>* loss, Acc<T>* lse, const T* logi
     sum = block_sum(sum, part);
     if (threadIdx.x == 0) {
         lse[r] = z.value();
-        loss[r] = row_loss(row, target[r], z.value(), sum, C, ignore, Acc<T>(smoothing));
+        store(loss[r], row_loss(row, target[r], z.value(), sum, C, ignore, Acc<T>(smoothing)));
     }
 }
 
 template <typename T>
-__global__ void cross_entropy_backward_2(T* dlogits, const Acc<T>* g, const T* logits, const i64* target,
+__global__ void cross_entropy_backward_2(T* dlogits, const T* g, const T* logits, const i64* target,
                                          const Acc<T>* lse, i64 R, i64 C, i64 ignore, double smoothing) {
     i64 r = blockIdx.x, t = target[r];
-    Acc<T> gr = g[r], z = lse[r];
-    for (i64 c = threadIdx.x; c < C; c += blockDim.x)
-        store(dlogits[r * C + c], gr * logit_slope(logits[r * C + c], c, t, z, C, ignore, Acc<T>(smoothing)));
+    Acc<T> gr = load(g[r]), z = lse[r];
+    for (i64 c = threadIdx.x; c < C; c += blockDim.x) {
+        Acc<T> slope = logit_slope(logits[r * C + c], c, t, z, C, ignore, Acc<T>(smoothing));
+        store(dlogits[r * C + c], gr * slope);
+    }
 }

@@ -1,13 +1,12 @@
 // Dropout with the counter-based generator Philox4x32-10, Salmon et al. 2011.
 //   y[i] = x[i] scale where word(i) < threshold, else 0;  threshold = (1 - p) 2^32, scale = 1 / (1 - p)
-//   word(i) = philox(key = seed, counter = (i / 4, offset))[i % 4]
+//   word(i) = philox(key = seed, counter = offset + i / 4)[i % 4]
 // Nothing is kept for backward: the same call on the gradient draws the same words.
 #include "common.cuh"
 
 struct Philox {
     u32 word[4];
-    __device__ Philox(u64 seed, u64 block, u64 offset)
-        : word{u32(block), u32(block >> 32), u32(offset), u32(offset >> 32)} {
+    __device__ Philox(u64 seed, u64 counter) : word{u32(counter), u32(counter >> 32), 0, 0} {
         u32 key0 = u32(seed), key1 = u32(seed >> 32);
         for (int round = 0; round < 10; round++) {
             u64 a = u64(0xD2511F53u) * word[0], b = u64(0xCD9E8D57u) * word[2];
@@ -30,7 +29,7 @@ __device__ void drop(T& y, T x, u32 word, i64 threshold, double scale) {
 template <typename T>
 __global__ void dropout_1(T* y, const T* x, i64 n, i64 seed, i64 offset, i64 threshold, double scale) {
     i64 i = thread_number();
-    if (i < n) drop(y[i], x[i], Philox(seed, i / 4, offset).word[i % 4], threshold, scale);
+    if (i < n) drop(y[i], x[i], Philox(seed, u64(offset) + i / 4).word[i % 4], threshold, scale);
 }
 
 // Rung 2: one thread per four elements.
@@ -38,7 +37,7 @@ template <typename T>
 __global__ void dropout_2(T* y, const T* x, i64 n, i64 seed, i64 offset, i64 threshold, double scale) {
     i64 block = thread_number(), first = 4 * block;
     if (first >= n) return;
-    Philox draw(seed, block, offset);
+    Philox draw(seed, u64(offset) + block);
     for (int k = 0; k < 4; k++)
         if (first + k < n) drop(y[first + k], x[first + k], draw.word[k], threshold, scale);
 }

@@ -44,7 +44,7 @@ def slabs(n: int, columns: int, itemsize: int) -> tuple[Geometry, int]:
 
 
 def tiles(heads: int, n: int, width: int, rows_kept: int, itemsize: int) -> Geometry | None:
-    """Attention: two tiles of 32 rows of `width` numbers, and up to 8 warps with a row to make each.
+    """Attention: two tiles of 32 rows of `width` numbers, up to 8 warps with a row to make each.
 
     A warp keeps `rows_kept` rows of its own and 32 numbers for every two of them.  None where even
     one warp needs more shared memory than there is."""

@@ -191,12 +191,12 @@ def cross_entropy_forward(
 ) -> tuple[Array, Array] | None:
     """Each row's loss, 0 where ignored, and log-sum-exp.   logits (R, C), target (R) -> (R), (R).
 
-    Both are float32 for the half types.  A target outside 0..C-1 gives NaN: to raise, the CPU would
+    lse is float32 for the half types.  A target outside 0..C-1 gives NaN: to raise, the CPU would
     have to wait for the device.  Declines class weights."""
     if weight is not None:
         return None
     R, C = logits.shape
-    loss, lse = run.empty((R,), wide(logits.dtype)), run.empty((R,), wide(logits.dtype))
+    loss, lse = run.empty((R,), logits.dtype), run.empty((R,), wide(logits.dtype))
     kernel = instance(f"cross_entropy_forward_{rung}", logits)
     index = target.astype(int64, copy=False)
     sizes = R, C, int(ignore_index), float(label_smoothing)
@@ -217,11 +217,11 @@ def cross_entropy_backward(
     *,
     rung: int = 2,
 ) -> Array | None:
-    """dlogits (R, C), an array of its own, from the gradient g of the losses: (R), or one number."""
+    """dlogits (R, C), in its own array, from the gradient g of the losses: (R), or one number."""
     if weight is not None:
         return None
     R, C = logits.shape
-    g = run.ready(xp_of(g).broadcast_to(g.astype(lse.dtype, copy=False), (R,)))
+    g = run.ready(xp_of(g).broadcast_to(g.astype(logits.dtype, copy=False), (R,)))
     dlogits = run.empty((R, C), logits.dtype)
     kernel = instance(f"cross_entropy_backward_{rung}", logits)
     how = geometry.threads(R * C) if rung == 1 else rowwise(rung, logits)
@@ -272,16 +272,24 @@ def head_sizes(q: Array, k: Array) -> tuple[int, int, int, int]:
 
 @twin
 def attention_forward(
-    run: Runner, q: Array, k: Array, v: Array, causal: bool, scale: float, *, rung: int = 2
+    run: Runner,
+    q: Array,
+    k: Array,
+    v: Array,
+    is_causal: bool = False,
+    scale: float | None = None,
+    *,
+    rung: int = 2,
 ) -> tuple[Array, Array] | None:
     """o = softmax(scale q k^T) v and its log-sum-exp; where causal, query i sees the keys j <= i.
 
-    q (..., L, D), k and v (..., S, D) with the same outer sizes -> o (..., L, D), lse (..., L)."""
+    q (..., L, D), k and v (..., S, D) with the same outer sizes -> o (..., L, D), lse (..., L).
+    Without a scale, 1 / sqrt(D).  Declines a v of another width."""
     if not same_dtype(q, k, v) or v.shape != k.shape or q.shape[:-2] != k.shape[:-2]:
         return None
     heads, L, S, D = head_sizes(q, k)
     o, lse = run.empty(q.shape, q.dtype), run.empty(q.shape[:-1], wide(q.dtype))
-    sizes = heads, L, S, D, int(causal), float(scale)
+    sizes = heads, L, S, D, int(is_causal), D**-0.5 if scale is None else float(scale)
     how = geometry.tiles(heads, L, D, 2, lse.dtype.itemsize)
     if rung == 1 or how is None:
         kernel, rows = instance("attention_lse_1", q), geometry.threads(heads * L)
@@ -303,8 +311,8 @@ def attention_backward(
     v: Array,
     o: Array,
     lse: Array,
-    causal: bool,
-    scale: float,
+    is_causal: bool = False,
+    scale: float | None = None,
     *,
     rung: int = 2,
 ) -> tuple[Array, Array, Array] | None:
@@ -318,7 +326,7 @@ def attention_backward(
     run.launch("attention.cu", kernel, warps, delta, g, o, heads * L, D)
 
     inputs = g, q, k, v, lse, delta
-    sizes = heads, L, S, D, int(causal), float(scale)
+    sizes = heads, L, S, D, int(is_causal), D**-0.5 if scale is None else float(scale)
     by_query = geometry.tiles(heads, L, D, 3, lse.dtype.itemsize)
     by_key = geometry.tiles(heads, S, D, 4, lse.dtype.itemsize)
     if rung == 1 or by_query is None or by_key is None:
@@ -367,9 +375,10 @@ def philox_dropout(
 ) -> Array:
     """y = x / (1 - p) where kept, else x * 0; the same call on the gradient is backward.
 
-    Element i is kept where word i % 4 of philox(seed, counter=(i // 4, offset)) < (1 - p) 2**32."""
+    Element i is kept where word i % 4 of philox(seed, counter=offset + i // 4) < (1 - p) 2**32: the
+    mask of tensorgrad.rng.philox.dropout_mask."""
     y = run.empty(x.shape, x.dtype)
-    threshold, scale = round((1 - p) * 2**32), 0.0 if p == 1 else 1 / (1 - p)
+    threshold, scale = math.ceil((1 - p) * 2**32), 0.0 if p == 1 else 1 / (1 - p)
     how = geometry.threads(x.size if rung == 1 else geometry.divide_up(x.size, 4))
     numbers = as_int64(seed), as_int64(offset), threshold, scale
     run.launch("dropout.cu", instance(f"dropout_{rung}", x), how, y, x, x.size, *numbers)

@@ -1,5 +1,6 @@
-"""CUDA kernels on a CPU, for tests: g++ compiles them, with cuda_emu.h for the device language, and a
-Runner like CuPy's, but suspicious, lets the launcher's own code call them on NumPy arrays."""
+"""CUDA kernels on a CPU, for tests: g++ compiles them, with cuda_emu.h for the device language.
+
+A Runner like CuPy's, but suspicious, lets the launcher's own code call them on NumPy arrays."""
 
 import ctypes
 import hashlib
