@@ -137,7 +137,7 @@ class Boundary:
         self.inputs: list[int] = []  # the positions of the arguments that require grad
         self.results = 0
         self.outputs: list[int] = []
-        self.grad_output: Gradients = ()
+        self.grad_output: Gradients | None = None
 
     def enter(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments, those that require grad through a gate."""
@@ -157,22 +157,26 @@ class Boundary:
         grads = _spread(gs, self.outputs, self.results)
         for hook in self.before:
             grads = self.replaced("backward pre-hook", hook(self.module, grads), grads)
-        self.grad_output = grads
-        if not self.inputs:
-            nothing: Gradients = (None,) * self.arguments
-            for hook in self.hooks:
-                if hook(self.module, nothing, grads) is not None:
-                    raise RuntimeError(
-                        f"backward hook of {type(self.module).__name__}: no input requires grad, "
-                        "so there is no gradient to replace; return None"
-                    )
+        if self.inputs:
+            self.grad_output = grads
+            return tuple(grads[i] for i in self.outputs)
+        for hook in self.hooks:  # backward ends inside: there is no later moment to call them
+            answer = hook(self.module, (None,) * self.arguments, grads)
+            if answer is not None and any(g is not None for g in answer):
+                raise RuntimeError(
+                    f"backward hook of {type(self.module).__name__}: no input requires grad, so there "
+                    "is no gradient to replace; return None"
+                )
         return tuple(grads[i] for i in self.outputs)
 
     def at_inputs(self, gs: Gradients) -> Gradients:
-        grads = _spread(gs, self.inputs, self.arguments)
+        grads, grad_output = _spread(gs, self.inputs, self.arguments), self.grad_output
+        if grad_output is None:  # a second derivative arrives, which did not pass the outputs
+            return gs
         for hook in self.hooks:
-            answer = hook(self.module, grads, self.grad_output)
+            answer = hook(self.module, grads, grad_output)
             grads = self.replaced("backward hook", answer, grads)
+        self.grad_output = None
         return tuple(grads[i] for i in self.inputs)
 
     def replaced(self, what: str, answer: Any, grads: Gradients) -> Gradients:

@@ -71,7 +71,7 @@ class Linear(Module):
 class Embedding(Module):
     """out[...] = weight[input[...]]: (...) ints -> (..., embedding_dim).
 
-    weight (num_embeddings, embedding_dim).  Row padding_idx starts at zero and receives no gradient.
+    weight (num_embeddings, embedding_dim).  Row padding_idx starts at zero and gets no gradient.
     """
 
     weight: Tensor
@@ -129,7 +129,7 @@ class Embedding(Module):
 class LayerNorm(Module):
     """out = (x - mean) / sqrt(var + eps) * weight + bias over the last dims.
 
-    normalized_shape: the sizes of those dims, and the shape of weight and bias.  Ba, Kiros and Hinton 2016.
+    normalized_shape: the sizes of those dims.  Ba, Kiros and Hinton 2016.
     """
 
     weight: Tensor | None

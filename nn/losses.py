@@ -25,7 +25,7 @@ class _Loss(Module):
 class CrossEntropyLoss(_Loss):
     """loss = -log softmax(x)[target].
 
-    x (N, C, ...); target (N, ...) of classes, or (N, C, ...) of probabilities.  weight (C): a factor
+    x (N, C, ...); target (N, ...) of classes or (N, C, ...) of probabilities.  weight (C): a factor
     per class.  Targets equal to ignore_index do not count.  label_smoothing: the share of a
     target's weight that is spread over all classes.
     """

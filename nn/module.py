@@ -82,8 +82,8 @@ class Module:
         if not isinstance(name, str):
             raise TypeError(f"{kind} name should be a string, not {type(name).__name__}")
         if "." in name or not name:
-            raise KeyError(f'{kind} name can\'t contain "." or be empty, it is {name!r}')
-        if hasattr(self, name) and self._registered.get(name) not in (kind, _TWIN.get(kind)):
+            raise KeyError(f"{kind} name must not be empty or contain a dot, this is {name!r}")
+        if hasattr(self, name) and self._registered.get(name, "") not in (kind, _TWIN.get(kind)):
             raise KeyError(f"attribute '{name}' already exists in {type(self).__name__}")
         object.__setattr__(self, name, value)
         self._registered[name] = kind
@@ -387,17 +387,10 @@ class Module:
 
     def __repr__(self) -> str:
         extra = self.extra_repr()
-        children = [f"({name}): {child!r}" for name, child in self._shown()]
-        if not children:
-            return (
-                f"{self._get_name()}({extra})"
-                if "\n" not in extra
-                else block(self._get_name(), [extra])
-            )
+        children = [f"({name}): {child!r}" for name, child in self._own(MODULE)]
+        if not children and "\n" not in extra:
+            return f"{self._get_name()}({extra})"
         return block(self._get_name(), [extra, *children] if extra else children)
-
-    def _shown(self) -> Iterator[tuple[str, Module]]:
-        return self._own(MODULE)
 
 
 _TWIN = {BUFFER: TRANSIENT, TRANSIENT: BUFFER}
@@ -429,5 +422,8 @@ def _join(path: str, name: str) -> str:
 
 
 def block(name: str, lines: list[str]) -> str:
+    """name(lines), indented, as in repr."""
+    if not lines:
+        return f"{name}()"
     inside = "\n".join(lines).replace("\n", "\n  ")
     return f"{name}(\n  {inside}\n)"

@@ -1,6 +1,6 @@
 """Anomaly mode: where was this NaN or inf born?  It names the op, the shapes and the user's line.
 
-While it is on, every op is watched and its node remembers the line; while it is off, it costs nothing.
+While it is on, every op is watched and every node remembers its line; off, it costs nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tensorgrad.op import PICK
 
 
 class set_detect_anomaly:
-    """Turn anomaly mode on or off in this thread; as a context manager, until the end of the block."""
+    """Turn anomaly mode on or off in this thread; in a with-statement, for the block."""
 
     def __init__(self, mode: bool, check_nan: bool = True) -> None:
         self._before = _state()
@@ -77,14 +77,14 @@ def _switch(on: bool, check: bool) -> None:
 
 
 def _watch(op: Any, values: Any, params: Any, outs: Any, results: Any) -> None:
-    """Called after every op: its nodes remember the user's line; what is not finite is looked into."""
+    """Called after every op: its nodes remember the user's line, its results are looked at."""
     line = _line()
     for result in results:
         node = getattr(result, "node", None)
         if node is not None:
             _remember(node.parents[0] if node.op is PICK else node, line)
     if mode.thread.anomaly:
-        for out in outs if op.many else outs[: max(op.visible, len(results))]:
+        for out, _ in zip(outs, results, strict=False):  # residuals come behind
             _look(op, [*values, *params], out, line)
 
 
@@ -93,15 +93,14 @@ def _look(op: Any, given: list[Any], out: Any, line: str) -> None:
     if not is_array(out) or not is_differentiable(out.dtype):
         return
     xp = xp_of(out)
-    finite = xp.isfinite(out)
-    if finite.all():
+    if xp.isfinite(out).all():
         return
-    nan = xp.isnan(out)
     seen = list(_numbers(given))
-    if nan.any() and not any(xp.isnan(v).any() for v in seen):
+    nan, inf = xp.isnan(out), xp.isinf(out)
+    if nan.any() and not any(xp_of(v).isnan(v).any() for v in seen):
         kind, bad = "nan", nan
-    elif (~finite & ~nan).any() and all(xp.isfinite(v).all() for v in seen):
-        kind, bad = "inf", ~finite & ~nan
+    elif inf.any() and all(xp_of(v).isfinite(v).all() for v in seen):
+        kind, bad = "inf", inf
     else:
         return
     at = tuple(int(i) for i in np.argwhere(bad if isinstance(bad, np.ndarray) else bad.get())[0])
@@ -141,7 +140,7 @@ def describe(node: Node) -> str:
 
 
 def _line() -> str:
-    """'forward line file.py:13: `y = x.log()`': the innermost frame that is not the library's own."""
+    """'forward line file.py:13: `y = x.log()`': the innermost frame that is not the library's."""
     frame = sys._getframe(1)
     while frame.f_back is not None and _ours(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
@@ -151,5 +150,5 @@ def _line() -> str:
 
 
 def _ours(module: str) -> bool:
-    """Whether a module belongs to the library; the models are written with it, as a user's are."""
+    """Whether a module is the library's; its models count as a user's."""
     return module.partition(".")[0] == "tensorgrad" and not module.startswith("tensorgrad.models.")

@@ -29,18 +29,19 @@ def run(
     sinks: dict[Node, Any] | None = None,
     retain_graph: bool = False,
     record: bool = False,
+    stop: bool = False,
 ) -> None:
     """Push gradients from the roots back to the leaves.
 
     roots: (node, gradient) pairs.  sinks: None, and leaves receive `.grad`; or a dictionary whose keys are the nodes
-    wanted, which is filled in, running only what lies between.  record: rules are called with Tensors and so record
+    wanted, which is filled in, running only what lies between (with `stop`, nothing beyond a sink).  record: rules are called with Tensors and so record
     themselves (create_graph); otherwise with arrays, or with the lower values that a tracer keeps.
     """
     roots = list(roots)
     waiting: dict[Node, Any] = {}  # the gradients of the nodes in the queue
     ours: set[Node] = set()  # nodes whose gradient is a buffer allocated here: safe to add into
     queue: list[tuple[int, Node]] = []
-    between = None if sinks is None else _between([node for node, _ in roots], sinks)
+    between = None if sinks is None else _between([node for node, _ in roots], sinks, stop)
     watched = nodes.watched
 
     def wait(node: Node, part: Any) -> None:
@@ -62,6 +63,9 @@ def run(
         g = waiting.pop(node)
         ours.discard(node)
         op = node.op
+        if stop and sinks is not None and node in sinks:
+            sinks[node] = g
+            continue
         if watched and node.peek() is not None:
             g = _call_hooks(node, g, sinks, record)
         if sinks is not None and node in sinks:
@@ -107,7 +111,7 @@ def run(
             else:
                 wait(parent, part)
             if mode.careful and mode.thread.anomaly:
-                _check_finite(node, i, part)
+                _check_finite(node, i, part, g)
         if not retain_graph and op.keeps_arrays:
             node.kept = FREED
 
@@ -195,12 +199,16 @@ def _replay(node: Node, g: Any) -> Sequence[Any]:
 # ---- partial graphs, hooks, anomaly mode
 
 
-def _between(roots: list[Node], sinks: dict[Node, Any]) -> set[Node]:
+def _between(roots: list[Node], sinks: dict[Node, Any], stop: bool) -> set[Node]:
     """The nodes from which a sink can be reached, among those that the roots reach."""
     reached, stack = set(roots), list(roots)
+    oldest = min((sink.born for sink in sinks), default=0)
     while stack:
-        for parent in stack.pop().parents:
-            if parent is not None and parent not in reached:
+        node = stack.pop()
+        if stop and node in sinks:
+            continue
+        for parent in node.parents:
+            if parent is not None and parent.born >= oldest and parent not in reached:
                 reached.add(parent)
                 stack.append(parent)
     between = set(sinks)
@@ -230,9 +238,22 @@ def _call_hooks(node: Node, g: Any, sinks: dict[Node, Any] | None, record: bool)
     return g
 
 
-def _check_finite(node: Node, i: int, part: Any) -> None:
-    array = part.array if isinstance(part, Tensor) else part
-    if is_array(array) and not xp_of(array).isfinite(array).all():
-        from tensorgrad.anomaly import describe
+def _check_finite(node: Node, i: int, part: Any, g: Any) -> None:
+    """Anomaly mode: raise if this part of a node's gradient holds a NaN or inf."""
+    if _is_finite(part):
+        return
+    from tensorgrad.anomaly import describe
 
-        raise RuntimeError(f"anomaly: the gradient of {node.name()} for input {i} is not finite; {describe(node)}")
+    parent = node.parents[i]
+    whose = f"input {i} of shape {parent.shape}" if parent is not None else f"input {i}"
+    cause = ""
+    if not all(_is_finite(one) for one in (g if isinstance(g, list) else [g])):
+        cause = "already the gradient that arrived there is not; "
+    raise RuntimeError(
+        f"anomaly: {node.name()} of shape {node.shape}: the gradient for {whose} is not finite; {cause}{describe(node)}"
+    )
+
+
+def _is_finite(part: Any) -> bool:
+    array = part.array if isinstance(part, Tensor) else part
+    return not is_array(array) or bool(xp_of(array).isfinite(array).all())

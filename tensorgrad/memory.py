@@ -77,7 +77,9 @@ def check(node: Node) -> None:
         for ask, value in zip(asks, args or ()):
             for array in value if isinstance(value, (tuple, list)) else (value,):
                 if is_array(array) and written_since(array, node.born):
+                    from tensorgrad.anomaly import describe
+
                     raise RuntimeError(
                         f"backward: {node.op.name} keeps '{ask}', shape {array.shape}, which was changed in place "
-                        "after it was used; change a clone() instead, or change it before it is used"
+                        f"after it was used; change a clone() instead, or change it before it is used; {describe(node)}"
                     )

@@ -30,7 +30,7 @@ def gradcheck(
     raise_exception: bool = True, nondet_tol: float = 0.0, check_forward_ad: bool = False,
     check_backward_ad: bool = True,
 ) -> bool:  # fmt: skip
-    """Whether |derivative - differences| <= atol + rtol |differences| for every entry of the Jacobian.
+    """Whether |derivative - differences| <= atol + rtol |differences|, entry by entry.
 
     func(*inputs) returns a tensor or a tree of tensors; the inputs that require grad are varied, in
     place, by eps, and should be float64.  nondet_tol: how much two backward passes may differ.
@@ -149,6 +149,11 @@ def _numbers(x: Any) -> Any:
     """A copy on the CPU, flat."""
     array = x.array if isinstance(x, Tensor) else x
     return np.array(array if isinstance(array, np.ndarray) else array.get(), np.float64).reshape(-1)
+
+
+def _random_like(x: Any, random: Any) -> Any:
+    array = xp_of(x.array).asarray(random.normal(size=x.shape), x.dtype)
+    return Tensor(array).requires_grad_()
 
 
 def _one_hot(x: Any) -> Iterator[Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad.kernels.cpu import blas
 from tensorgrad.kinds import bilinear, fused
 from tensorgrad.ops.shape import _reshape, _swap, turn
 from tensorgrad.publish import public, publish
@@ -13,9 +14,18 @@ from tensorgrad.tensor import Tensor
 
 
 def _product(xp: Any, x: Any, y: Any, /) -> Any:
-    if x.ndim > 2 and y.ndim == 2:
-        return (x.reshape(-1, x.shape[-1]) @ y).reshape(*x.shape[:-1], y.shape[-1])
-    return x @ y
+    if y.ndim != 2:
+        return x @ y
+    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    out = _matrices(rows, y) if xp is np else rows @ y
+    return out if x.ndim == 2 else out.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def _matrices(x: Any, y: Any) -> Any:
+    """One product of two matrices: cut among threads where it is large, with little overhead where it is small."""
+    if x.size * y.shape[1] < 4_000_000 or x.dtype.kind != "f" or x.dtype != y.dtype:
+        return x.dot(y)
+    return blas.matmul(x, y)
 
 
 def _rows(x: Any) -> Any:
@@ -25,14 +35,14 @@ def _rows(x: Any) -> Any:
 
 def _slope_y(g: Any, x: Any, y_shape: tuple[int, ...]) -> Any:
     """x^T g; where y is one matrix, summed over the batch by the product itself."""
-    return turn(_rows(x)) @ _rows(g) if len(y_shape) == 2 else turn(x) @ g
+    return _mm(_swap(_rows(x), 0, 1), _rows(g)) if len(y_shape) == 2 else _matmul(turn(x), g)
 
 
 _matmul = bilinear("matmul", _product, dx=lambda g, y: _matmul(g, turn(y)), dy=_slope_y)
 
 
 _mm = bilinear("mm", "matmul", dx=lambda g, y: _mm(g, _swap(y, 0, 1)), dy=lambda g, x: _mm(_swap(x, 0, 1), g))
-_mm.op.register(np.ndarray, np.ndarray.dot)  # the same product with half of matmul's overhead
+_mm.op.register(np.ndarray, _matrices)
 
 
 @public("__matmul__")
@@ -117,12 +127,12 @@ def _affine(xp: Any, x: Any, weight: Any, bias: Any, /) -> Any:
 
 _linear = bilinear(
     "linear", lambda xp, x, weight, /: _product(xp, x, weight.T),
-    dx=lambda g, weight: _matmul(g, weight), dweight=lambda g, x: turn(_rows(g)) @ _rows(x),
+    dx=lambda g, weight: _matmul(g, weight), dweight=lambda g, x: _mm(_swap(_rows(g), 0, 1), _rows(x)),
 )  # fmt: skip
 _linear_bias = fused(
     "linear_bias", _affine, lambda x, weight, bias: _linear(x, weight) + bias,
     dx=lambda g, weight: _matmul(g, weight),
-    dweight=lambda g, x: turn(_rows(g)) @ _rows(x),
+    dweight=lambda g, x: _mm(_swap(_rows(g), 0, 1), _rows(x)),
     dbias=lambda g: g,
 )  # fmt: skip
 

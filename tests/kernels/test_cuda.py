@@ -273,11 +273,13 @@ def test_cross_entropy(machine, dtype, rung, shape, smoothing):
 @RUNGS
 def test_cross_entropy_at_the_edges(machine, rung):
     """A logit of -inf costs nothing elsewhere; a target that is no class is not read, gives NaN."""
-    logits = np.array([[0, -math.inf, 0], [0, 1, 2], [0, 1, 2], [3, 3, 3]], F32)
-    target = np.array([0, 3, -1, 7], np.int32)
+    inf = math.inf
+    logits = np.array([[0, -inf, 0], [0, 1, 2], [0, 1, 2], [3, 3, 3], [-inf] * 3], F32)
+    target = np.array([0, 3, -1, 7, 0], np.int32)
     loss, lse = on(machine, cuda.cross_entropy_forward, logits, target, None, 7, rung=rung)
-    np.testing.assert_allclose(loss, [math.log(2), math.nan, math.nan, 0], rtol=1e-6)
-    g = np.ones(4, F32)
+    np.testing.assert_allclose(loss, [math.log(2), *[math.nan] * 2, 0, math.nan], rtol=1e-6)
+    assert lse[4] == -inf
+    g = np.ones(5, F32)
     slope = on(machine, cuda.cross_entropy_backward, g, logits, target, lse, None, 7, rung=rung)
     np.testing.assert_allclose(slope[0], [-0.5, 0, 0.5], atol=1e-6)
     assert np.isnan(slope[1:3]).all() and (slope[3] == 0).all()

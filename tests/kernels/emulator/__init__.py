@@ -32,6 +32,7 @@ CHOICES = {  # what each template parameter stands for
 KINDS = {int: "int64", float: "float64", type(None): "None"}
 SCALARS = {"int64": ctypes.c_int64, "float64": ctypes.c_double}
 POISON = 0xFF  # a byte: NaN in every float type, -1 in integers
+WATCHED = 0xA5  # a byte that no arithmetic on POISON makes
 GUARD = 256  # bytes
 
 
@@ -106,25 +107,25 @@ def compiled(files: list[Path], folder: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(library))
 
 
-def poisoned(size: int) -> Array:
-    """So many bytes, each POISON, at an address that 64 divides."""
-    block = np.full(size + 64, POISON, np.uint8)
+def poisoned(size: int, poison: int = POISON) -> Array:
+    """So many bytes of poison, at an address that 64 divides."""
+    block = np.full(size + 64, poison, np.uint8)
     start = -block.ctypes.data % 64
     return block[start : start + size]
 
 
 class Guarded:
-    """A copy of an array between two guards: beyond it lies NaN, and a write there is found."""
+    """A copy of an array between two guards: of POISON to be read, or WATCHED where it is written."""
 
-    def __init__(self, array: Array) -> None:
-        self.array = array
-        self.bytes = poisoned(GUARD + array.nbytes + GUARD)
+    def __init__(self, array: Array, guard: int) -> None:
+        self.array, self.guard = array, guard
+        self.bytes = poisoned(GUARD + array.nbytes + GUARD, guard)
         self.inside = self.bytes[GUARD : GUARD + array.nbytes]
         self.inside[:] = array.reshape(-1).view(np.uint8)
         self.pointer = ctypes.c_void_p(self.inside.ctypes.data)
 
     def check(self) -> None:
-        if (self.bytes[:GUARD] != POISON).any() or (self.bytes[-GUARD:] != POISON).any():
+        if (self.bytes[:GUARD] != self.guard).any() or (self.bytes[-GUARD:] != self.guard).any():
             raise EmulatorError("a write outside of an array")
 
     def copy_back(self) -> None:
@@ -149,7 +150,7 @@ class Kernels:
         if len(args) != len(parameters):
             raise EmulatorError(f"{kernel}: {len(args)} arguments, not {len(parameters)}")
         values: list[Any] = []
-        arrays: list[tuple[Guarded, bool]] = []
+        arrays: list[Guarded] = []
         for number, (arg, parameter) in enumerate(zip(args, parameters, strict=True)):
             kind = KINDS.get(type(arg)) or f"{arg.dtype}*"
             if arg is None and parameter.endswith("*"):
@@ -158,17 +159,19 @@ class Kernels:
                 raise EmulatorError(f"{kernel}: argument {number} is {kind}, not {parameter}")
             elif kind in SCALARS:
                 values.append(SCALARS[kind](arg))
+            elif not arg.flags.c_contiguous or arg.ctypes.data % 16:
+                raise EmulatorError(f"{kernel}: argument {number} is not contiguous or not aligned")
             else:
-                arrays.append((Guarded(arg), parameter.startswith("const ")))
-                values.append(arrays[-1][0].pointer)
+                arrays.append(Guarded(arg, POISON if parameter.startswith("const ") else WATCHED))
+                values.append(arrays[-1].pointer)
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
         how = Launch(geometry.grid, geometry.block, geometry.shared, seed)
         error = self.function("run", kernel)(ctypes.byref(how), pointers)
         if error:
             raise EmulatorError(f"{kernel}: {error.decode()}")
-        for guarded, is_input in arrays:
+        for guarded in arrays:
             guarded.check()
-            if not is_input:
+            if guarded.guard == WATCHED:
                 guarded.copy_back()
 
 
@@ -190,7 +193,5 @@ class EmulatedRunner(Runner):
         return array.ctypes.data
 
     def run(self, file: str, kernel: str, geometry: Geometry, args: tuple[Any, ...]) -> None:
-        if not all(self.is_ready(a) for a in args if isinstance(a, np.ndarray)):
-            raise EmulatorError(f"{kernel}: an array is not contiguous or not aligned")
         self.kernels.launch(kernel, geometry, args, self.seed)
         self.launched.add(kernel)

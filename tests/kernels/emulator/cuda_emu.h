@@ -1,6 +1,7 @@
 // The CUDA device language on one CPU thread, for tests: each CUDA thread is a fiber, blocks run in turn.
 // A fiber runs until a barrier or its end.  A barrier that some thread of its block (or warp) never reaches,
-// or reaches on another line, is an error that names the lines; `seed` shuffles the order of the threads.
+// or reaches on another line, is an error that names the lines.  With a seed the order of threads and warps
+// is shuffled, and each warp runs ahead of the others as far as it can.
 #pragma once
 
 #define TG_EMULATED 1
@@ -120,30 +121,42 @@ inline std::string where_threads_stand(int n) {
     return text;
 }
 
-// Runs the threads of one block; returns an error, or nothing.
-inline std::string run_block(size_t shared_bytes, unsigned seed) {
-    int n = blockDim.x * blockDim.y * blockDim.z;
-    if (int(fibers.size()) < n) fibers.resize(n);
+// 0, 1, ..., n - 1, shuffled if there is a seed.
+inline std::vector<int> order_of(int n, unsigned seed) {
     std::vector<int> order(n);
-    for (int i = 0; i < n; i++) {
-        prepare(fibers[i], i);
-        order[i] = i;
-    }
+    for (int i = 0; i < n; i++) order[i] = i;
     for (int i = n - 1; seed && i > 0; i--) {
         seed = seed * 1664525u + 1013904223u;
         std::swap(order[i], order[(seed >> 8) % (i + 1)]);
     }
+    return order;
+}
+
+// Lets the threads of a warp run up to their next barrier; whether they may then go on at once.
+inline bool run_warp(int first, int n, const std::vector<int>& lanes) {
+    for (int lane : lanes)
+        if (first + lane < n && fibers[first + lane].state == State::ready) resume(fibers[first + lane]);
+    return first + 32 <= n && release(first, first + 32, State::warp_barrier);
+}
+
+// Runs the threads of one block; returns an error, or nothing.
+inline std::string run_block(size_t shared_bytes, unsigned seed) {
+    int n = blockDim.x * blockDim.y * blockDim.z;
+    if (int(fibers.size()) < n) fibers.resize(n);
+    for (int i = 0; i < n; i++) prepare(fibers[i], i);
+    std::vector<int> lanes = order_of(32, seed), warps = order_of((n + 31) / 32, seed);
     memset(shared_memory, 0xff, sizeof shared_memory);  // NaN until written
-    for (;;) {
-        int done = 0;
-        for (int i : order) {
-            if (fibers[i].state == State::ready) resume(fibers[i]);
-            done += fibers[i].state == State::done;
-        }
-        if (done == n) break;
-        bool released = release(0, n, State::block_barrier);
-        for (int w = 0; w + 32 <= n; w += 32) released |= release(w, w + 32, State::warp_barrier);
-        if (!released) return where_threads_stand(n);
+
+    auto is_done = [](const Fiber& fiber) { return fiber.state == State::done; };
+    while (!std::all_of(fibers.begin(), fibers.begin() + n, is_done)) {
+        bool moved = false;
+        for (int w : warps)
+            while (run_warp(32 * w, n, lanes)) {
+                moved = true;
+                if (!seed) break;
+            }
+        moved |= release(0, n, State::block_barrier);
+        if (!moved && !std::all_of(fibers.begin(), fibers.begin() + n, is_done)) return where_threads_stand(n);
     }
     const unsigned char* bytes = reinterpret_cast<const unsigned char*>(shared_memory);
     for (size_t i = shared_bytes; i < sizeof shared_memory; i++)

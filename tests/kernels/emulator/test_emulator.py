@@ -43,6 +43,16 @@ template <typename T> __global__ void reversed(T* y) {
     __syncthreads();
     store(y[threadIdx.x], memory[blockDim.x - 1 - threadIdx.x]);
 }
+template <typename T> __global__ void turns(T* y, i64 barrier) {  // two turns through the same memory
+    Acc<T>* memory = shared<Acc<T>>();
+    memory[threadIdx.x] = threadIdx.x;
+    __syncthreads();
+    Acc<T> mine = warp_sum(memory[blockDim.x - 1 - threadIdx.x]);
+    if (barrier) __syncthreads();
+    memory[threadIdx.x] = 0;
+    __syncthreads();
+    store(y[threadIdx.x], mine + memory[blockDim.x - 1 - threadIdx.x]);
+}
 template <typename T> __global__ void overrun(T* y, i64 n) {
     if (threadIdx.x < n) store(y[threadIdx.x], 1);
 }
@@ -105,6 +115,11 @@ def test_emulator_shows_races_and_strays(planted):
     assert all(np.isnan(run).any() for run in runs)  # where the other thread had yet to write
     for seed in range(3):
         np.testing.assert_array_equal(launched(planted, "reversed", seed=seed), order)
+    sums = np.repeat([sum(range(32, 64)), sum(range(32))], 32)
+    for seed in range(3):
+        np.testing.assert_array_equal(launched(planted, "turns", 1, seed=seed), sums)
+    late = [launched(planted, "turns", 0, seed=seed) for seed in (1, 2)]  # one warp runs ahead
+    assert all((run != sums).any() for run in late)
     short = BLOCK._replace(shared=32 * 4)
     with pytest.raises(EmulatorError, match="a write past the 128 bytes of shared memory"):
         launched(planted, "reversed", how=short)
@@ -118,6 +133,8 @@ def test_emulator_checks_arguments(planted):
         ((x, 64.0), "argument 2 is float64, not int64"),
         ((x, None), "argument 2 is None, not int64"),
         ((x,), "2 arguments, not 3"),
+        ((np.zeros((64, 2), F32)[:, 0], 64), "argument 1 is not contiguous or not aligned"),
+        ((poisoned(65 * 4).view(F32)[1:], 64), "argument 1 is not contiguous or not aligned"),
     ]:
         with pytest.raises(EmulatorError, match=words):
             launched(planted, "overread", *args)

@@ -1,0 +1,57 @@
+"""Large matrix products cut by rows among our threads, each piece with one BLAS thread.
+
+Two BLAS threads that spin for each other lose five to ten times their speed on a machine that does other work."""
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tensorgrad.kernels.cpu import threads
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+WORTH = 4_000_000  # multiplications below which one thread is as fast
+ROWS = 64  # pieces begin at multiples of this, so that the numbers do not depend on how many there are
+
+
+@cache
+def _openblas() -> tuple[Callable[[int], None], int] | None:
+    """The function that sets the number of threads of NumPy's OpenBLAS, and that number; None for another BLAS."""
+    folder = Path(np.__file__).parent
+    for path in (*folder.parent.glob("numpy.libs/*openblas*"), *folder.glob(".dylibs/*openblas*")):
+        library = ctypes.CDLL(str(path))
+        for name in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads"):
+            try:
+                setter, getter = (getattr(library, name.format(verb)) for verb in ("set", "get"))
+            except AttributeError:
+                continue
+            setter.argtypes, setter.restype, getter.restype = [ctypes.c_int], None, ctypes.c_int
+            return setter, int(getter())
+    return None
+
+
+def _rows(lo: int, hi: int, x: Array, y: Array, out: Array, n: int) -> None:
+    lo, hi = lo * ROWS, min(hi * ROWS, n)
+    np.matmul(x[lo:hi], y, out=out[lo:hi])
+
+
+def matmul(x: Array, y: Array, out: Array | None = None) -> Array:
+    """x @ y of two matrices, (n, k) @ (k, m)."""
+    n, k = x.shape
+    m = y.shape[1]
+    if out is None:
+        out = np.empty((n, m), x.dtype)
+    blas = _openblas() if threads.get_num_threads() > 1 and n * k * m >= WORTH else None
+    if blas is None or blas[1] == 1:
+        return np.matmul(x, y, out=out)
+    set_threads, before = blas
+    set_threads(1)
+    try:
+        threads.share(_rows, -(-n // ROWS), n * k * m / 20, x, y, out, n)
+    finally:
+        set_threads(before)
+    return out
