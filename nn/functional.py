@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from tensorgrad.backend import xp_of
 from tensorgrad.convert import cast
 from tensorgrad.dtypes import category, int64
@@ -81,11 +83,13 @@ def cross_entropy(
         return _soft_cross_entropy(input, target, weight, class_dim, reduction, label_smoothing)
     logits, classes, shape = _rows_and_classes("cross_entropy", input, target, class_dim)
     if weight is None and not label_smoothing:
-        _check_classes("cross_entropy", classes, logits.shape[1], ignore_index)
-        rows = _softmax._cross_entropy_rows(logits, classes, ignore_index)
+        count = _count_classes("cross_entropy", classes, logits.shape[1], ignore_index)
         if reduction == "mean":
-            return rows.sum() / _valid(classes, ignore_index)
-        return rows.sum() if reduction == "sum" else _reduced(rows.reshape(shape), reduction, "cross_entropy")
+            return _softmax._cross_entropy(logits, classes, ignore_index, count)
+        if reduction == "sum":
+            return _softmax._cross_entropy(logits, classes, ignore_index, 1)
+        rows = _softmax._cross_entropy_rows(logits, classes, ignore_index)
+        return _reduced(rows.reshape(shape), reduction, "cross_entropy")
     logp = log_softmax(logits, 1)
     nll = nll_loss(logp, classes, weight, ignore_index, reduction)
     if not label_smoothing:
@@ -129,24 +133,17 @@ def _classes(target: Any) -> Any:
     return target.array if isinstance(target, Tensor) else target
 
 
-def _check_classes(name: str, target: Any, count: int, ignore: int) -> None:
-    """IndexError for a class that is none.  Only on the CPU: on the GPU the look would stop the stream."""
+def _count_classes(name: str, target: Any, count: int, ignore: int) -> int:
+    """How many targets count; IndexError for one that is no class (on the GPU nobody looks: it would wait for it)."""
     t = _classes(target)
-    if xp_of(t).__name__ != "numpy" or not t.size:
-        return
-    if t.min() < 0 or t.max() >= count:
+    xp = xp_of(t)
+    if xp is np:
+        if not t.size or (t.min() >= 0 and t.max() < count and not 0 <= ignore < count):
+            return int(t.size)
         wrong = t[((t < 0) | (t >= count)) & (t != ignore)]
         if wrong.size:
             raise IndexError(f"{name}: target {wrong[0]} is not one of the {count} classes, nor ignore_index ({ignore})")
-
-
-def _valid(target: Any, ignore: int) -> Any:
-    """How many targets count."""
-    t = _classes(target)
-    xp = xp_of(t)
-    if xp.__name__ != "numpy":
-        return Tensor((t != ignore).sum())
-    return t.size - int(xp.count_nonzero(t == ignore))
+    return int(t.size) - int(xp.count_nonzero(t == ignore))
 
 
 def _safe(target: Any, ignore: int) -> Any:
@@ -157,7 +154,7 @@ def _safe(target: Any, ignore: int) -> Any:
 def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Any:
     """loss = -weight[target] x[target] for log-probabilities x; averaged by the total weight of the targets that count."""
     logp, classes, shape = _rows_and_classes("nll_loss", input, target, 1 if input.ndim > 1 else 0)
-    _check_classes("nll_loss", classes, logp.shape[1], ignore_index)
+    _count_classes("nll_loss", classes, logp.shape[1], ignore_index)
     safe = _safe(classes, ignore_index)
     keep = cast(Tensor(_classes(classes) != ignore_index), logp.dtype)
     factor = keep if weight is None else keep * weight[safe]

@@ -13,6 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from tensorgrad.autograd.saved import kept_by
+
 STYLES = {
     "value": "shape=record",
     "leaf": "shape=record style=filled fillcolor=lightblue",
@@ -108,9 +110,9 @@ def tensor_graph(tensor: Any, params: Mapping[str, Any] | None = None) -> Graph:
     def op(node: Any, name: str) -> Vertex | None:
         if node.op is None:
             return None
-        kept = _kept(node)
-        size = sum(a.nbytes for _, a in kept)
-        tips = [f"{ask}: {tuple(a.shape)} {a.dtype}, {a.nbytes} bytes" for ask, a in kept]
+        kept = kept_by(node)
+        size = sum(a.nbytes for *_, a in kept)
+        tips = [f"{ask}: {tuple(a.shape)} {a.dtype}, {a.nbytes} bytes" for ask, _, a in kept]
         title = f"pick {node.kept}" if isinstance(node.kept, int) else str(node.op.name)
         fields = (title, f"keeps {_bytes(size)}") if size else (title,)
         return Vertex(name, "op", fields, "\n".join(tips) or "keeps nothing")
@@ -212,25 +214,6 @@ def _graph(
 
 def _parents(node: Any) -> list[Any]:
     return [parent for parent in node.parents if parent is not None]
-
-
-def _kept(node: Any) -> list[tuple[str, Any]]:
-    """What the node keeps for backward: (the name its rule asks by, array), each array once."""
-    found: dict[int, tuple[str, Any]] = {}
-
-    def look(value: Any, name: str) -> None:
-        if hasattr(value, "nbytes"):
-            found.setdefault(id(value), (name, value))
-        elif isinstance(value, tuple | list):
-            for one in value:
-                look(one, name)
-
-    asks = getattr(node.op, "asks", ())
-    for i, args in enumerate(node.kept if isinstance(node.kept, tuple) else ()):
-        names = asks[i] if i < len(asks) else ()
-        for j, value in enumerate(args if isinstance(args, tuple | list) else ()):
-            look(value, names[j] if j < len(names) else "input")
-    return list(found.values())
 
 
 # ---- text

@@ -39,16 +39,57 @@ def flatten(op: Op) -> Callable[..., Any]:
         call = _unary(op) if not op.params else _unary_with_parameters(op)
     elif simple and len(op.inputs) == 2 and not op.params and op.kind in ("elementwise", "bilinear"):
         call = _binary(op)
-    else:
+    elif op.variadic or op.many:
 
         def call(*args: Any) -> Any:
-            function = op.impls.get(type(args[0]))
-            if function is not None and not any(isinstance(a, Operable) for a in args):
-                return function(*args)  # arrays in, arrays out: a rule is calling
             return op(*args)
+
+    else:
+        call = _several(op)
 
     call.__name__ = call.__qualname__ = op.name
     call.op = op  # type: ignore[attr-defined]
+    return call
+
+
+def _several(op: Op) -> Callable[..., Any]:
+    """out = f(x, y, z, ...; parameters), residuals and all"""
+    impls, moves, count, visible = op.impls, op.moves, len(op.inputs), op.visible
+
+    def call(*args: Any) -> Any:
+        x = args[0]
+        if type(x) is not Tensor:
+            function = impls.get(type(x))
+            if function is not None and not any(isinstance(a, Operable) for a in args):
+                out = function(*args)  # arrays in, arrays out: a rule is calling
+                return out[0] if visible == 1 and type(out) is tuple else out
+            return op(*args)
+        a = x.array
+        d = a.dtype
+        if mode.careful or not (d is float32 or d is float64):
+            return op(*args)
+        values, nodes, params = [], [], args[count:]
+        for y, moving in zip(args, moves):
+            if type(y) is Tensor:
+                b = y.array
+                if type(b) is not type(a) or (moving and b.dtype is not d):
+                    return op(*args)
+                values.append(b)
+                nodes.append(y.node if moving else None)
+            elif y is None or (type(y) is type(a) and not moving):
+                values.append(y)
+                nodes.append(None)
+            else:
+                return op(*args)
+        try:
+            outs = impls[type(a)](*values, *params)
+        except Exception:
+            return op(*args)
+        if type(outs) is not tuple:
+            outs = (outs if type(outs) is type(a) else np.asarray(outs),)
+        results = op.record(values, params, outs, nodes, Tensor)
+        return results[0] if visible == 1 else results
+
     return call
 
 

@@ -66,7 +66,7 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     def call(x: Any, *args: Any, **kwargs: Any) -> Any:
         _check(name, x)
         recording = mode.thread.grad and (x.node is not None or any(getattr(a, "node", None) is not None for a in args))
-        if direct and not recording and len(args) == 1 and not (mode.careful and mode.thread.watchers):
+        if direct and not recording and len(args) == 1 and not kwargs and not (mode.careful and mode.thread.watchers):
             y = args[0].array if type(args[0]) is Tensor else args[0]
             if type(y) is float and category(x.dtype) == 2 and x.dtype.kind == "f" or (
                 type(y) is type(x.array) and y.dtype == x.dtype and (y.shape == x.shape or y.ndim == 0)

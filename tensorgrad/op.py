@@ -190,12 +190,16 @@ class Op:
             x.item() if isinstance(x, np.generic) else Tensor(x) if is_array(x) else x for x in inputs
         ]
         for x in ready:
-            if type(x) is not Tensor and not isinstance(x, (int, float, complex)):
+            if type(x) is not Tensor and x is not None and not isinstance(x, (int, float, complex)):
                 raise TypeError(
                     f"{self.name}: expected Tensors, arrays or numbers, not {type(x).__name__}"
                 )
         _same_device(self, ready)
-        joined = [i for i, m in enumerate(self.spread(inputs)) if m or self.kind == "discrete"]
+        joined = [
+            i
+            for i, m in enumerate(self.spread(inputs))
+            if (m or self.kind == "discrete") and inputs[i] is not None
+        ]
         if not joined:
             return ready
         dtype = result_type(*(ready[i].array if type(ready[i]) is Tensor else ready[i] for i in joined))

@@ -13,6 +13,7 @@ from tensorgrad.ops.shape import one_dim
 from tensorgrad.publish import public, publish
 from tensorgrad.tensor import Tensor
 from tensorgrad.tracer import Tracer
+from tensorgrad.twins import ask_any
 
 # ---- x[...]
 
@@ -43,7 +44,10 @@ def _added(xp: Any, x: Any, shape: tuple[int, ...], index: Any) -> Any:
     out = xp.zeros(shape, x.dtype)
     rows = index if is_array(index) else index[0] if isinstance(index, tuple) and len(index) == 1 else None
     if rows is not None and rows.dtype.kind in "iu" and len(shape) > 1 and xp is np and x.dtype.kind == "f":
-        return _segment_sum(x.reshape(-1, _product(shape[1:])), rows.reshape(-1), shape)
+        flat = x.reshape(-1, _product(shape[1:]))
+        index = np.where(rows < 0, rows + shape[0], rows).reshape(-1) if rows.size and rows.min() < 0 else rows.reshape(-1)
+        answer = ask_any("embedding_backward", flat, flat, index, shape[0])
+        return _segment_sum(flat, index, shape) if answer is None else answer.reshape(shape)
     if xp is np:
         np.add.at(out, index, x)
     else:
@@ -64,7 +68,6 @@ def _segment_sum(rows: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Rows added up by index: sorted, then one reduceat; in order of appearance, so the same every time."""
     out = np.zeros((shape[0], rows.shape[1]), rows.dtype)
     if index.size:
-        index = index + (index < 0) * shape[0]
         order = np.argsort(index, kind="stable")
         ordered = index[order]
         starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))

@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tensorgrad.convert import cast
-from tensorgrad.dtypes import as_dtype, category, int64
+from tensorgrad.dtypes import as_dtype, category, float32, float64, int64, uint8
 from tensorgrad.kinds import discrete, elementwise, general, linear
-from tensorgrad.ops.elementwise import square, where, zeros_like
-from tensorgrad.ops.shape import _flip, _reshape, all_dims, one_dim
+from tensorgrad.ops.elementwise import abs, pow, square, where, zeros_like
+from tensorgrad.ops.shape import _flip, _reshape, all_dims, cat, one_dim, split
 from tensorgrad.publish import public, publish
-from tensorgrad.tensor import Tensor
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _add(xp: Any, x: Any, /, dims: Any, keepdim: bool) -> Any:
-    if x.dtype.itemsize == 2 and category(x.dtype) == 2:
+def _is_half(x: Any) -> bool:
+    return x.dtype.itemsize == 2 and category(x.dtype) == 2
+
+
+def _add(xp: Any, x: Any, dims: Any, keepdim: bool) -> Any:
+    if _is_half(x):
         return xp.asarray(xp.add.reduce(x, dims, np.float32, None, keepdim)).astype(x.dtype)
     return xp.add.reduce(x, dims, None, None, keepdim)
+
+
+def _average(xp: Any, x: Any, dims: Any, keepdim: bool) -> Any:
+    n = _count(x.shape, dims)
+    if _is_half(x):
+        total = xp.add.reduce(x, dims, np.float32, None, keepdim)
+        return xp.asarray(total / np.float32(n)).astype(x.dtype)
+    return xp.add.reduce(x, dims, None, None, keepdim) / x.dtype.type(n)
+
+
+def _accumulate(xp: Any, x: Any, dim: int) -> Any:
+    return xp.cumsum(x, dim, np.float32).astype(x.dtype) if _is_half(x) else xp.cumsum(x, dim)
 
 
 def _restore(g: Any, x_shape: tuple[int, ...], dims: Any, keepdim: bool) -> Any:
@@ -36,25 +56,24 @@ def _count(shape: tuple[int, ...], dims: tuple[int, ...]) -> int:
     return count
 
 
-_sum = linear(
-    "sum", _add,
-    dx=lambda g, x_shape, dims, keepdim: _restore(g, x_shape, dims, keepdim),
-)  # fmt: skip
 _total = linear("total", lambda xp, x, /: _whole(xp, x), dx=lambda g: g)
 
 
 def _whole(xp: Any, x: Any) -> Any:
     """The sum of all elements, 0-d."""
     dtype = x.dtype
-    if xp is np and (dtype is _F32 or dtype is _F64):
+    if xp is np and (dtype is float32 or dtype is float64):
         return np.add.reduce(x, None, None, np.empty((), dtype))
     return _add(xp, x if category(dtype) >= 2 else x.astype(int64), None, False)
 
 
-_F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
 _total.op.register(np.ndarray, lambda x: _whole(np, x))
+_sum = linear(
+    "sum", lambda xp, x, /, dims, keepdim: _add(xp, x, dims, keepdim),
+    dx=lambda g, x_shape, dims, keepdim: _restore(g, x_shape, dims, keepdim),
+)  # fmt: skip
 _mean = linear(
-    "mean", lambda xp, x, /, dims, keepdim: _add(xp, x, dims, keepdim) / x.dtype.type(_count(x.shape, dims)),
+    "mean", lambda xp, x, /, dims, keepdim: _average(xp, x, dims, keepdim),
     dx=lambda g, x_shape, dims, keepdim: _restore(g, x_shape, dims, keepdim) / _count(x_shape, dims),
 )  # fmt: skip
 _amax = general(
@@ -66,13 +85,17 @@ _amin = general(
     dx=lambda g, x, out, dims, keepdim: _to_ties(g, x, out, dims, keepdim),
 )  # fmt: skip
 _cumsum = linear(
-    "cumsum", lambda xp, x, /, dim: xp.cumsum(x, dim),
+    "cumsum", lambda xp, x, /, dim: _accumulate(xp, x, dim),
     dx=lambda g, dim: _flip(_cumsum(_flip(g, (dim,)), dim), (dim,)),
 )  # fmt: skip
+_root = elementwise(
+    "root", "sqrt", dx=lambda g, out: where(out == 0, zeros_like(g), g / (2 * out))
+)
 _argmax = discrete("argmax", lambda xp, x, /, dim, keepdim: xp.argmax(x, dim, keepdims=keepdim))
 _argmin = discrete("argmin", lambda xp, x, /, dim, keepdim: xp.argmin(x, dim, keepdims=keepdim))
 _any = discrete("any", lambda xp, x, /, dims, keepdim: xp.any(x, dims, keepdims=keepdim))
 _all = discrete("all", lambda xp, x, /, dims, keepdim: xp.all(x, dims, keepdims=keepdim))
+_count_nonzero = discrete("count_nonzero", lambda xp, x, /, dims: xp.sum(x != 0, dims, int64))
 
 
 def _to_ties(g: Any, x: Any, out: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
@@ -86,12 +109,30 @@ def _to_ties(g: Any, x: Any, out: Any, dims: tuple[int, ...], keepdim: bool) -> 
 # ---- the public functions
 
 
-def _prepared(name: str, x: Any, dim: Any, dtype: Any = None, floats: bool = False) -> tuple[Any, tuple[int, ...]]:
+def numpy_names(function: F) -> F:
+    """The function with NumPy's axis and keepdims for PyTorch's dim and keepdim, as PyTorch has it."""
+
+    @functools.wraps(function)
+    def call(*args: Any, axis: Any = None, keepdims: Any = None, **kwargs: Any) -> Any:
+        if axis is not None:
+            kwargs["dim"] = axis
+        if keepdims is not None:
+            kwargs["keepdim"] = keepdims
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def _prepared(
+    name: str, x: Any, dim: Any, dtype: Any = None, floats: bool = False
+) -> tuple[Any, tuple[int, ...]]:
     if dtype is not None:
         x = x if x.dtype == as_dtype(dtype) else cast(x, as_dtype(dtype))
     elif category(x.dtype) < 2:
         if floats:
-            raise RuntimeError(f"{name}: expected a floating-point tensor, not {x.dtype}; use x.float() or dtype=")
+            raise RuntimeError(
+                f"{name}: expected a floating-point tensor, not {x.dtype}; use x.float() or dtype="
+            )
         x = x if x.dtype == int64 else cast(x, int64)
     return x, all_dims(name, dim, x.ndim)
 
@@ -102,7 +143,10 @@ def _named(dim: Any, keepdim: Any, axis: Any, keepdims: Any) -> tuple[Any, bool]
 
 
 @public()
-def sum(x: Any, dim: Any = None, keepdim: Any = False, *, dtype: Any = None, axis: Any = None, keepdims: Any = None) -> Any:
+def sum(
+    x: Any, dim: Any = None, keepdim: Any = False, *, dtype: Any = None,
+    axis: Any = None, keepdims: Any = None,
+) -> Any:  # fmt: skip
     """out = sum of x over dims (all by default); integers and bools add up as int64."""
     if dim is None and dtype is None and axis is None and not keepdim and not keepdims:
         return _total(x)
@@ -112,7 +156,10 @@ def sum(x: Any, dim: Any = None, keepdim: Any = False, *, dtype: Any = None, axi
 
 
 @public()
-def mean(x: Any, dim: Any = None, keepdim: Any = False, *, dtype: Any = None, axis: Any = None, keepdims: Any = None) -> Any:
+def mean(
+    x: Any, dim: Any = None, keepdim: Any = False, *, dtype: Any = None,
+    axis: Any = None, keepdims: Any = None,
+) -> Any:  # fmt: skip
     """out = (1/n) sum of x over dims (all by default), n the number of elements added."""
     dim, keepdim = _named(dim, keepdim, axis, keepdims)
     x, dims = _prepared("mean", x, dim, dtype, floats=True)
@@ -120,37 +167,55 @@ def mean(x: Any, dim: Any = None, keepdim: Any = False, *, dtype: Any = None, ax
 
 
 @public()
-def var(x: Any, dim: Any = None, unbiased: bool | None = None, keepdim: Any = False, *, correction: float | None = None,
-        axis: Any = None, keepdims: Any = None) -> Any:
-    """out = sum (x - mean)^2 / (n - correction) over dims; correction 1 (unbiased) by default, NaN where n is too small."""
+@numpy_names
+def var_mean(
+    x: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    correction: float | None = None,
+) -> tuple[Any, Any]:  # fmt: skip
+    """(variance, mean) over dims: sum (x - mean)^2 / (n - correction), NaN where n is too small.
+
+    correction is 1 by default, or 0 with unbiased=False.
+    """
     if isinstance(dim, bool):  # var(x, False): unbiased comes second in PyTorch's older form
         dim, unbiased = None, dim
-    dim, keepdim = _named(dim, keepdim, axis, keepdims)
     x, dims = _prepared("var", x, dim, None, floats=True)
     minus = correction if correction is not None else 0 if unbiased is False else 1
-    centred = x - _mean(x, dims, True)
-    return _sum(square(centred), dims, keepdim) / builtins.max(_count(x.shape, dims) - minus, 0)
+    wide = cast(x, float32) if _is_half(x) else x
+    mean = _mean(wide, dims, True)
+    freedom = builtins.max(_count(x.shape, dims) - minus, 0)
+    squares = _sum(square(wide - mean), dims, bool(keepdim)) / freedom
+    kept = _reshape(mean, squares.shape)
+    return (cast(squares, x.dtype), cast(kept, x.dtype)) if wide is not x else (squares, kept)
 
 
 @public()
-def std(x: Any, dim: Any = None, unbiased: bool | None = None, keepdim: Any = False, *, correction: float | None = None,
-        axis: Any = None, keepdims: Any = None) -> Any:
-    """out = sqrt(var); its gradient at zero is zero, as in PyTorch."""
-    return _root(var(x, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims))
-
-
-_root = elementwise(
-    "std", "sqrt", dx=lambda g, out: where(out == 0, zeros_like(g), g / (2 * out))
-)
+def var(x: Any, *args: Any, **kwargs: Any) -> Any:
+    """out = sum (x - mean)^2 / (n - correction) over dims: see var_mean for the arguments."""
+    return var_mean(x, *args, **kwargs)[0]
 
 
 @public()
+def std_mean(x: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    """(standard deviation, mean) over dims: see var_mean for the arguments."""
+    squares, mean = var_mean(x, *args, **kwargs)
+    return _root(squares), mean
+
+
+@public()
+def std(x: Any, *args: Any, **kwargs: Any) -> Any:
+    """out = sqrt(var); its gradient at zero is zero, as in PyTorch.  See var_mean for the arguments."""
+    return _root(var_mean(x, *args, **kwargs)[0])
+
+
+@public()
+@numpy_names
 def amax(x: Any, dim: Any = (), keepdim: bool = False) -> Any:
     """out = the largest element over dims; its gradient is shared evenly among ties."""
     return _amax(_not_empty("amax", x, dims := all_dims("amax", dim, x.ndim)), dims, keepdim)
 
 
 @public()
+@numpy_names
 def amin(x: Any, dim: Any = (), keepdim: bool = False) -> Any:
     """out = the smallest element over dims; its gradient is shared evenly among ties."""
     return _amin(_not_empty("amin", x, dims := all_dims("amin", dim, x.ndim)), dims, keepdim)
@@ -163,12 +228,14 @@ def _not_empty(name: str, x: Any, dims: tuple[int, ...]) -> Any:
 
 
 @public()
+@numpy_names
 def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The index of the largest element along a dim, or in the flattened tensor."""
     return _arg("argmax", _argmax, x, dim, keepdim)
 
 
 @public()
+@numpy_names
 def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The index of the smallest element along a dim, or in the flattened tensor."""
     return _arg("argmin", _argmin, x, dim, keepdim)
@@ -177,24 +244,97 @@ def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
 def _arg(name: str, op: Any, x: Any, dim: int | None, keepdim: bool) -> Any:
     d = None if dim is None else one_dim(name, dim, x.ndim)
     _not_empty(name, x, all_dims(name, dim, x.ndim))
-    return op(_reshape(x, (1,)), 0, False) if not x.ndim and not keepdim else op(x, d if x.ndim else None, keepdim)
+    if x.ndim:
+        return op(x, d, keepdim)
+    return _reshape(op(_reshape(x, (1,)), 0, False), ())
 
 
 @public()
+@numpy_names
 def any(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    return _any(x, all_dims("any", dim, x.ndim), keepdim)
+    """Whether some element over dims is not zero."""
+    out = _any(x, all_dims("any", dim, x.ndim), keepdim)
+    return cast(out, uint8) if x.dtype == uint8 else out
 
 
 @public()
+@numpy_names
 def all(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    return _all(x, all_dims("all", dim, x.ndim), keepdim)
+    """Whether no element over dims is zero."""
+    out = _all(x, all_dims("all", dim, x.ndim), keepdim)
+    return cast(out, uint8) if x.dtype == uint8 else out
 
 
 @public()
+@numpy_names
+def count_nonzero(x: Any, dim: Any = None) -> Any:
+    """How many elements over dims are not zero, int64."""
+    return _count_nonzero(x, all_dims("count_nonzero", dim, x.ndim))
+
+
+@public()
+@numpy_names
 def cumsum(x: Any, dim: int, *, dtype: Any = None) -> Any:
     """out[i] = x[0] + ... + x[i] along a dim."""
     x, _ = _prepared("cumsum", x, dim, dtype)
     return _cumsum(x, one_dim("cumsum", dim, x.ndim)) if x.ndim else x
+
+
+# Products are composed of products of halves: every derivative is right, at zeros too, without a division.
+
+
+@public()
+@numpy_names
+def prod(x: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """out = product of x along a dim (over all by default); integers multiply as int64."""
+    x, _ = _prepared("prod", x, dim, dtype)
+    d = 0 if dim is None else one_dim("prod", dim, x.ndim)
+    whole = dim is None or not x.ndim
+    if whole:
+        x = _reshape(x, (x.numel(),))
+    while x.shape[d] > 1:
+        half = x.shape[d] // 2
+        a, b, rest = split(x, (half, half, x.shape[d] - 2 * half), d)
+        x = cat((a * b, rest), d) if rest.shape[d] else a * b
+    if not x.shape[d]:
+        x = _sum(x, (d,), True) + 1
+    if whole:
+        return _reshape(x, ())
+    return x if keepdim else _reshape(x, x.shape[:d] + x.shape[d + 1 :])
+
+
+@public()
+@numpy_names
+def cumprod(x: Any, dim: int, *, dtype: Any = None) -> Any:
+    """out[i] = x[0] ... x[i] along a dim, in rounds that double the products' length.  Hillis, Steele 1986."""
+    x, _ = _prepared("cumprod", x, dim, dtype)
+    d = one_dim("cumprod", dim, x.ndim)
+    step = 1
+    while x.ndim and step < x.shape[d]:
+        rest = x.shape[d] - step
+        head, tail = split(x, (step, rest), d)
+        x = cat((head, tail * split(x, (rest, step), d)[0]), d)
+        step *= 2
+    return x
+
+
+@public()
+@numpy_names
+def norm(x: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+    """out = (sum |x|^p)^(1/p) over dims: p = 2 by default, inf the largest |x|, 0 the number of non-zeros."""
+    if category(x.dtype) < 2 and dtype is None:
+        raise RuntimeError(f"norm: expected a floating-point tensor, not {x.dtype}; use x.float()")
+    x, dims = _prepared("norm", x, dim, dtype)
+    p = 2.0 if p == "fro" or p is None else float(p)
+    if p == 2:
+        return _root(_sum(square(x), dims, keepdim))
+    if math.isinf(p):
+        return (amax if p > 0 else amin)(abs(x), dims, keepdim)
+    if p == 0:
+        return _sum(cast(x != 0, x.dtype), dims, keepdim)
+    if p == 1:
+        return _sum(abs(x), dims, keepdim)
+    return pow(_sum(pow(abs(x), p), dims, keepdim), 1 / p)
 
 
 __all__ = publish(globals())

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+import numpy as np
+
 from tensorgrad.backend import is_array, xp_of
 from tensorgrad.fit import broadcast
 from tensorgrad.kinds import linear
@@ -26,6 +28,14 @@ _permute = linear(
 _swap = linear(
     "transpose", lambda xp, x, /, a, b: x.swapaxes(a, b), view=True, dx=lambda g, a, b: _swap(g, a, b)
 )
+_diagonal = linear(
+    "diagonal", lambda xp, x, /, offset, a, b: _diagonal_of(x, offset, a, b), view=True,
+    dx=lambda g, x_shape, offset, a, b: _on_diagonal(g, x_shape, offset, a, b),
+)  # fmt: skip
+_on_diagonal = linear(
+    "on_diagonal", lambda xp, x, /, shape, offset, a, b: _with_diagonal(xp, x, shape, offset, a, b),
+    dx=lambda g, offset, a, b: _diagonal(g, offset, a, b),
+)  # fmt: skip
 _flip = linear("flip", lambda xp, x, /, dims: xp.flip(x, dims), view=True, dx=lambda g, dims: _flip(g, dims))
 _roll = linear(
     "roll", lambda xp, x, /, shifts, dims: xp.roll(x, shifts, dims),
@@ -57,6 +67,19 @@ for _op, _method in (
 
 def _inverse(dims: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(range(len(dims)), key=dims.__getitem__))
+
+
+def _diagonal_of(x: Any, offset: int, a: int, b: int) -> Any:
+    out = x.diagonal(offset, a, b)
+    if is_array(x) and hasattr(out.flags, "writeable"):
+        out.flags.writeable = x.flags.writeable  # NumPy gives it read-only
+    return out
+
+
+def _with_diagonal(xp: Any, x: Any, shape: tuple[int, ...], offset: int, a: int, b: int) -> Any:
+    out = xp.zeros(shape, x.dtype)
+    _diagonal_of(out, offset, a, b)[...] = x
+    return out
 
 
 def _pieces(x: Any, sizes: Sequence[int], dim: int) -> tuple[Any, ...]:
@@ -126,7 +149,7 @@ def sizes_of(args: tuple[Any, ...]) -> tuple[int, ...]:
 # ---- the public functions
 
 
-@public("view")
+@public()
 def reshape(x: Any, *shape: Any) -> Any:
     """The same elements in row-major order under another shape; one size may be -1.  A view where possible."""
     size = shape[0] if len(shape) == 1 and type(shape[0]) is tuple else shape
@@ -136,6 +159,21 @@ def reshape(x: Any, *shape: Any) -> Any:
     except (TypeError, ValueError):
         pass
     return _reshape(x, whole_shape("reshape", x, sizes_of(shape)))
+
+
+@public()
+def view(x: Any, *shape: Any) -> Any:
+    """The same memory under another shape; RuntimeError where that needs a copy, and reshape() makes one."""
+    if len(shape) == 1 and isinstance(shape[0], np.dtype):
+        return Tensor(x.array.view(shape[0]))
+    out = reshape(x, *shape)
+    if type(x) is Tensor and not x.array.flags.c_contiguous and x.array.size:
+        if not xp_of(x.array).may_share_memory(out.array, x.array):
+            raise RuntimeError(
+                f"view: shape {out.shape} cannot be had without a copy: the tensor of shape {x.shape} "
+                "is not contiguous; use reshape()"
+            )
+    return out
 
 
 def whole_shape(name: str, x: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -244,7 +282,7 @@ def turn(x: Any) -> Any:
 @public()
 def squeeze(x: Any, dim: Any = None) -> Any:
     """Without its dims of size one (all, or those named)."""
-    dims = all_dims("squeeze", dim, x.ndim)
+    dims = () if dim == () else all_dims("squeeze", dim, x.ndim)
     return _reshape(x, tuple(n for i, n in enumerate(x.shape) if n != 1 or i not in dims))
 
 
@@ -279,7 +317,8 @@ def broadcast_to(x: Any, size: Sequence[int]) -> Any:
 @public()
 def flip(x: Any, *dims: Any) -> Any:
     """The order reversed along dims."""
-    return _flip(x, all_dims("flip", sizes_of(dims), x.ndim))
+    order = sizes_of(dims)
+    return _flip(x, all_dims("flip", order, x.ndim)) if order and x.ndim else x.clone()
 
 
 @public()
@@ -291,6 +330,59 @@ def roll(x: Any, shifts: Any, dims: Any = None) -> Any:
     if len(shifts) != len(dims):
         raise RuntimeError(f"roll: {len(shifts)} shifts for {len(dims)} dims")
     return _roll(x, shifts, tuple(one_dim("roll", d, x.ndim) for d in dims))
+
+
+# ---- repeated
+
+
+@public("tile")
+def _tile(x: Any, *dims: Any) -> Any:
+    sizes = sizes_of(dims)
+    return _repeat(x, (1,) * (x.ndim - len(sizes)) + sizes)
+
+
+def tile(x: Any, dims: Sequence[int]) -> Any:
+    """The tensor laid side by side `dims` times; missing leading entries are one."""
+    return _tile(x, dims)
+
+
+@public("repeat", method=False)
+def _repeat(x: Any, *sizes: Any) -> Any:
+    """x.repeat(2, 3): the tensor laid side by side; further leading entries are new dims."""
+    times = sizes_of(sizes)
+    new = len(times) - x.ndim
+    if new < 0 or any(n < 0 for n in times):
+        raise RuntimeError(f"repeat: {times} does not tell how often a tensor of shape {x.shape} is repeated")
+    shape = (1,) * new + x.shape
+    thin = tuple(m for n in shape for m in (1, n))
+    wide = tuple(m for n, k in zip(shape, times) for m in (k, n))
+    return _reshape(broadcast(_reshape(x, thin), wide), tuple(n * k for n, k in zip(shape, times)))
+
+
+@public()
+def repeat_interleave(x: Any, repeats: Any, dim: int | None = None, *, output_size: Any = None) -> Any:
+    """Each element along a dim (of the flattened tensor by default) repeated, all as often or each as told."""
+    if dim is None:
+        x, dim = _reshape(x, (x.numel(),)), 0
+    if not x.ndim:
+        x = _reshape(x, (1,))
+    d = one_dim("repeat_interleave", dim, x.ndim)
+    if isinstance(repeats, Tensor):
+        counts = repeats.array
+        if counts.ndim > 1 or counts.size not in (1, x.shape[d]):
+            raise RuntimeError(
+                f"repeat_interleave: repeats of shape {repeats.shape} for {x.shape[d]} elements along dim {dim}"
+            )
+        xp = xp_of(counts)
+        counts = xp.broadcast_to(counts, (x.shape[d],))
+        return x[(*(slice(None),) * d, Tensor(xp.repeat(xp.arange(x.shape[d]), counts)))]
+    if repeats < 0:
+        raise RuntimeError(f"repeat_interleave: repeats must not be negative, it is {repeats}")
+    thin, shape = (*x.shape[: d + 1], 1, *x.shape[d + 1 :]), _sized(x.shape, x.shape[d] * repeats, d)
+    return _reshape(broadcast(_reshape(x, thin), _sized(thin, repeats, d + 1)), shape)
+
+
+# ---- triangles and diagonals
 
 
 def _matrix(name: str, x: Any) -> Any:
@@ -309,6 +401,35 @@ def tril(x: Any, diagonal: int = 0) -> Any:
 def triu(x: Any, diagonal: int = 0) -> Any:
     """The upper triangle of every matrix, zeros below the diagonal."""
     return _triu(_matrix("triu", x), diagonal)
+
+
+@public()
+def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    """The diagonals of the matrices that dims dim1 and dim2 span, as the last dim; a view."""
+    a, b = (one_dim("diagonal", d, _matrix("diagonal", x).ndim) for d in (dim1, dim2))
+    if a == b:
+        raise RuntimeError(f"diagonal: dims {dim1} and {dim2} are the same")
+    return _diagonal(x, offset, a, b)
+
+
+@public()
+def diag_embed(x: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+    """Zeros with the last dim of x on the diagonals of new matrices, in dims dim1 and dim2."""
+    a, b = (one_dim("diag_embed", d, x.ndim + 1) for d in (dim1, dim2))
+    if a == b:
+        raise RuntimeError(f"diag_embed: dims {dim1} and {dim2} are the same")
+    shape, n = list(x.shape[:-1]), x.shape[-1] + abs(offset)
+    for d in sorted((a, b)):
+        shape.insert(d, n)
+    return _on_diagonal(x, tuple(shape), offset, a, b)
+
+
+@public()
+def diag(x: Any, diagonal: int = 0) -> Any:
+    """A matrix with the vector x on its diagonal, or the diagonal of the matrix x."""
+    if x.ndim not in (1, 2):
+        raise RuntimeError(f"diag: expected a vector or a matrix, not a tensor of shape {x.shape}")
+    return diag_embed(x, diagonal) if x.ndim == 1 else _diagonal(x, diagonal, 0, 1)
 
 
 def _sequence(name: str, tensors: Any) -> tuple[Any, ...]:

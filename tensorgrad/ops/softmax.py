@@ -10,7 +10,7 @@ from tensorgrad.dtypes import as_dtype, category
 from tensorgrad.kinds import fused
 from tensorgrad.ops.elementwise import exp, log, where, zeros_like
 from tensorgrad.ops.indexing import _gather
-from tensorgrad.ops.reduce import _amax, _restore, _sum, all_dims
+from tensorgrad.ops.reduce import _amax, _restore, _sum, _total, all_dims
 from tensorgrad.ops.shape import _reshape, one_dim
 from tensorgrad.publish import public, publish
 from tensorgrad.twins import ask_any
@@ -134,31 +134,40 @@ def _rows(xp: Any, logits: Any, target: Any, /, ignore_index: int) -> Any:
     top = logits.max(1, initial=-xp.inf)
     lse = xp.log(xp.exp(logits - top[:, None]).sum(1)) + top
     ignored = target == ignore_index
-    if ignored.any():
-        loss = lse - logits[xp.arange(len(target)), xp.where(ignored, 0, target)]
-        loss[ignored] = 0
-    else:
-        loss = lse - logits[xp.arange(len(target)), target]
+    loss = lse - logits[xp.arange(len(target)), xp.where(ignored, 0, target)]
+    loss[ignored] = 0
     return loss, lse
 
 
 def _rows_slope(g: Any, logits: Any, target: Any, lse: Any, ignore_index: int) -> Any:
-    """g (softmax(x) - onehot(target)), row by row; 0 where the target is ignore_index."""
+    """g (softmax(x) - onehot(target)), row by row; 0 where the target is ignore_index.  g (N,) or 0-d."""
     answer = ask_any("cross_entropy_backward", logits, g, logits, target, lse, None, ignore_index)
     if answer is not None:
         return answer
     xp = xp_of(logits)
     ignored = target == ignore_index
-    some = ignored.any()
     dx = xp.exp(logits - lse[:, None])
-    dx[xp.arange(len(target)), xp.where(ignored, 0, target) if some else target] -= 1
-    dx *= (xp.where(ignored, 0, g).astype(dx.dtype) if some else g)[:, None]
+    dx[xp.arange(len(target)), xp.where(ignored, 0, target)] -= 1
+    dx *= xp.where(ignored, 0, g).astype(dx.dtype)[:, None]
     return dx
 
 
+def _mean_rows(xp: Any, logits: Any, target: Any, /, ignore_index: int, count: float) -> Any:
+    loss, lse = _rows(xp, logits, target, ignore_index)
+    return xp.asarray(loss.sum() / loss.dtype.type(count)), lse
+
+
 _cross_entropy_rows = fused(
-    "cross_entropy", _rows, _rows_formula, outputs=("out", "lse"),
+    "cross_entropy_rows", _rows, _rows_formula, outputs=("out", "lse"),
     dlogits=lambda g, logits, target, lse, ignore_index: _rows_slope(g, logits, target, lse, ignore_index),
+)  # fmt: skip
+_cross_entropy = fused(
+    "cross_entropy", _mean_rows,
+    lambda logits, target, ignore_index, count: _total(_rows_formula(logits, target, ignore_index)) / count,
+    outputs=("out", "lse"),
+    dlogits=lambda g, logits, target, lse, ignore_index, count: _rows_slope(
+        g / g.dtype.type(count), logits, target, lse, ignore_index
+    ),
 )  # fmt: skip
 
 __all__ = publish(globals())

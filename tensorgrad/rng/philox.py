@@ -151,7 +151,7 @@ def _normal(word: Array, n: int, dtype: Any) -> Array:
     real = dtype.type
     draw = _wide(word) if dtype == np.float64 else word
     u = (draw[0::2].astype(dtype) + real(0.5)) * real(2.0 ** (-8 * dtype.itemsize))  # in (0, 1]
-    radius = np.sqrt(real(-2) * portable.log(u))
+    radius = np.sqrt(portable.log(u) * real(-2))
     cosine, sine = portable.circle(draw[1::2])
     return np.stack((radius * cosine, radius * sine), axis=1).reshape(-1)[:n]
 

@@ -473,6 +473,10 @@ def test_twins_decline(emulator):
     assert declined(cuda.attention_forward, x, x, x.astype(F64), True, 1.0)
     assert declined(cuda.attention_forward, x[None], x, x, True, 1.0)
     assert declined(cuda.attention_backward, x, x, x, x[:2], x, x[:, 0], True, 1.0)
+    narrow = np.ones((3, 5), BF16)  # whose residuals are float32
+    assert declined(cuda.layer_norm_backward, narrow, narrow, None, narrow[:, 0], narrow[:, 0])
+    assert declined(cuda.cross_entropy_backward, narrow[:, 0], narrow, target, narrow[:, 0])
+    assert declined(cuda.attention_backward, *[narrow] * 5, narrow[:, 0], True, 1.0)
 
 
 @given(st.integers(1, 41), st.integers(1, 67), st.sampled_from([F64, F32]), st.integers(0, 2**20))

@@ -8,7 +8,7 @@ import numpy as np
 
 from tensorgrad.kernels.cpu.elementary import exp, larger
 from tensorgrad.kernels.cpu.jit import FLOATS, Array, Heads, OutCube, OutBoard, Cube, helper, kernel
-from tensorgrad.kernels.cpu.product import WIDTH, product, unit_row
+from tensorgrad.kernels.cpu.blocks import WIDTH, product, row
 from tensorgrad.kernels.cpu.threads import share
 
 QUERIES, KEYS = 16, 96  # rows and columns of a block of scores
@@ -29,16 +29,16 @@ def _copy(out, x):
 def _pack(out, x, scale):
     """out[:T, :D] = x * scale."""
     for i in range(x.shape[0]):
-        row, source = out[i], unit_row(x, i)
+        line, source = row(out, i), row(x, i)
         for d in range(source.size):
-            row[d] = source[d] * scale
+            line[d] = source[d] * scale
 
 
 @helper
 def _pack_turned(out, x, scale):
     """out[:D, :T] = x.T * scale."""
     for i in range(x.shape[0]):
-        source = unit_row(x, i)
+        source = row(x, i)
         for d in range(source.size):
             out[d, i] = source[d] * scale
 
@@ -77,7 +77,7 @@ def forward(
                 s = scores[:rows, : _pad(columns)]
                 product(s, queries[i0 : i0 + rows], kt[:, j0:], False)
                 for i in range(rows):
-                    line, acc = unit_row(s, i), total[i]
+                    line, acc = row(s, i), row(total, i)
                     _hide(line, i0 + i, j0, columns, causal)
                     old = m[i] if j0 else nothing
                     top, part = old, number(0)
@@ -100,7 +100,7 @@ def forward(
                 product(total[:rows, :], s, vs[j0 : j0 + columns, :], j0 > 0)
             for i in range(rows):
                 lse[b, h, i0 + i] = m[i] + math.log(l[i])
-                line, acc, inverse = out[b, i0 + i, h], total[i], one / l[i]
+                line, acc, inverse = out[b, i0 + i, h], row(total, i), one / l[i]
                 for d in range(line.size):
                     line[d] = acc[d] * inverse
 
@@ -130,7 +130,7 @@ def backward(
         _pack(qs, queries, scale)
         _pack(gs, slope_of_out, one)
         for i in range(T):
-            line, gi, part = unit_row(out[b, h], i), gs[i], number(0)
+            line, gi, part = row(out[b, h], i), row(gs, i), number(0)
             for d in range(line.size):
                 part += gi[d] * line[d]
             delta[i] = part
@@ -144,7 +144,7 @@ def backward(
                 product(p, queries[i0 : i0 + rows], kt[:, j0:], False)
                 product(ds, slope_of_out[i0 : i0 + rows], vt[:, j0:], False)
                 for i in range(rows):
-                    pi, si = unit_row(p, i), unit_row(ds, i)
+                    pi, si = row(p, i), row(ds, i)
                     z, mean = lse[b, h, i0 + i], delta[i0 + i]
                     _hide(pi, i0 + i, j0, columns, causal)
                     for j in range(pi.size):
@@ -155,10 +155,10 @@ def backward(
                 product(k_sum[:columns, :], ds.T, qs[i0 : i0 + rows, :], i0 < last)
                 product(q_sum[i0 : i0 + rows, :], ds[:, :columns], ks[j0 : j0 + columns, :], j0 > 0)
             for j in range(seen):
-                _copy(dk[b, j0 + j, h], k_sum[j])
-                _copy(dv[b, j0 + j, h], v_sum[j])
+                _copy(dk[b, j0 + j, h], row(k_sum, j))
+                _copy(dv[b, j0 + j, h], row(v_sum, j))
         for i in range(T):
-            _copy(dq[b, i, h], q_sum[i])
+            _copy(dq[b, i, h], row(q_sum, i))
 
 
 def _turn(x: Array) -> Array:

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from tensorgrad.kernels.cpu.blocks import row
 from tensorgrad.kernels.cpu.elementary import exp, larger
 from tensorgrad.kernels.cpu.jit import FLOATS, Array, Integers, Matrix, OutMatrix, OutVector
 from tensorgrad.kernels.cpu.jit import Vector, kernel, ready
@@ -19,30 +20,30 @@ def forward(
     number = x.dtype.type
     classes, wrong = x.shape[1], 0
     for i in range(lo, hi):
-        row, t = x[i], target[i]
+        xi, t = row(x, i), target[i]
         loss[i], lse[i] = number(0), number(0)
         if t == ignore:
             continue
         if t < 0 or t >= classes:
             wrong = i + 1
             continue
-        top, total = row[0], number(0)
-        for j in range(row.size):
-            top = larger(top, row[j])
-        for j in range(row.size):
-            total += exp(row[j] - top)
+        top, total = xi[0], number(0)
+        for j in range(xi.size):
+            top = larger(top, xi[j])
+        for j in range(xi.size):
+            total += exp(xi[j] - top)
         total = math.log(total)
         lse[i] = top + total
         w = weight[t] if weight.size else number(1)
-        loss[i] = (number(1) - smoothing) * w * (total - (row[t] - top))
+        loss[i] = (number(1) - smoothing) * w * (total - (xi[t] - top))
         if smoothing > 0:
             spread = number(0)
             if weight.size:
-                for j in range(row.size):
-                    spread += weight[j] * (total - (row[j] - top))
+                for j in range(xi.size):
+                    spread += weight[j] * (total - (xi[j] - top))
             else:
-                for j in range(row.size):
-                    spread += total - (row[j] - top)
+                for j in range(xi.size):
+                    spread += total - (xi[j] - top)
             loss[i] += smoothing / number(classes) * spread
     return wrong
 
@@ -60,23 +61,24 @@ def backward(
         everyone = number(0)
         for j in range(weight.size):
             everyone += weight[j]
-    for i in range(hi - lo):
-        row, out, t, z = x[lo + i], dx[lo + i], target[lo + i], lse[lo + i]
+    for i in range(lo, hi):
+        xi, out, t, z = row(x, i), row(dx, i), target[i], lse[i]
         if t == ignore or t < 0 or t >= classes:
-            out[:] = number(0)
+            for j in range(out.size):
+                out[j] = number(0)
             continue
         w = (number(1) - smoothing) * (weight[t] if weight.size else number(1))
-        scale = g[lo + i] * (w + share * everyone)
-        for j in range(row.size):
-            out[j] = scale * exp(row[j] - z)
-        out[t] -= g[lo + i] * w
+        scale = g[i] * (w + share * everyone)
+        for j in range(xi.size):
+            out[j] = scale * exp(xi[j] - z)
+        out[t] -= g[i] * w
         if smoothing > 0:
             if weight.size:
-                for j in range(row.size):
-                    out[j] -= g[lo + i] * share * weight[j]
+                for j in range(xi.size):
+                    out[j] -= g[i] * share * weight[j]
             else:
-                for j in range(row.size):
-                    out[j] -= g[lo + i] * share
+                for j in range(xi.size):
+                    out[j] -= g[i] * share
 
 
 def _known(x: Array, target: Array, weight: Array | None) -> bool:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tensorgrad.kernels.cpu.blocks import row
 from tensorgrad.kernels.cpu.jit import FLOATS, Array, Integers, Matrix, OutMatrix, kernel, ready
 from tensorgrad.kernels.cpu.threads import share
 
@@ -10,12 +11,12 @@ from tensorgrad.kernels.cpu.threads import share
 def backward(lo: int, hi: int, g: Matrix, index: Integers, skip: int, dw: OutMatrix) -> int:
     """Columns lo to hi, so that threads never meet and every sum runs in the order of the index."""
     wrong = 0
+    g, dw = g[:, lo:hi], dw[:, lo:hi]
     for i in range(index.size):
-        row = index[i]
-        if row < 0 or row >= dw.shape[0]:
+        if index[i] < 0 or index[i] >= dw.shape[0]:
             wrong = i + 1
-        elif row != skip:
-            gi, out = g[i, lo:hi], dw[row, lo:hi]
+        elif index[i] != skip:
+            gi, out = row(g, i), row(dw, index[i])
             for j in range(gi.size):
                 out[j] += gi[j]
     return wrong

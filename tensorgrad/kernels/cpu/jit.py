@@ -32,7 +32,7 @@ helper = register_jitable(error_model="numpy", fastmath={"reassoc", "contract", 
 exact = register_jitable(error_model="numpy", fastmath={"contract"})
 
 # Numba's cache looks at a kernel's own file only, so the helpers' text becomes part of its name.
-_helpers = crc32(Path(__file__).with_name("elementary.py").read_bytes())
+_helpers = crc32(b"".join(Path(__file__).with_name(name).read_bytes() for name in ("elementary.py", "blocks.py")))
 
 
 def _numba_type(hint: Any, number: types.Type) -> types.Type:

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from tensorgrad.kernels.cpu.blocks import row
 from tensorgrad.kernels.cpu.jit import FLOATS, Array, Matrix, OutCube, OutMatrix, OutVector
 from tensorgrad.kernels.cpu.jit import Vector, kernel, ready
 from tensorgrad.kernels.cpu.threads import share
@@ -18,26 +19,26 @@ def forward(
 ) -> None:  # fmt: skip
     number = x.dtype.type
     count, one = number(x.shape[1]), number(1)
-    for i in range(hi - lo):
-        row, out = x[lo + i], y[lo + i]
+    for i in range(lo, hi):
+        xi, out = row(x, i), row(y, i)
         total = number(0)
-        for j in range(row.size):
-            total += row[j]
+        for j in range(xi.size):
+            total += xi[j]
         mu = total / count
         total = number(0)
-        for j in range(row.size):
-            total += (row[j] - mu) * (row[j] - mu)
+        for j in range(xi.size):
+            total += (xi[j] - mu) * (xi[j] - mu)
         scale = one / math.sqrt(total / count + eps)
-        mean[lo + i], rstd[lo + i] = mu, scale
+        mean[i], rstd[i] = mu, scale
         if weight.size and bias.size:
-            for j in range(row.size):
-                out[j] = (row[j] - mu) * scale * weight[j] + bias[j]
+            for j in range(xi.size):
+                out[j] = (xi[j] - mu) * scale * weight[j] + bias[j]
         elif weight.size:
-            for j in range(row.size):
-                out[j] = (row[j] - mu) * scale * weight[j]
+            for j in range(xi.size):
+                out[j] = (xi[j] - mu) * scale * weight[j]
         else:
-            for j in range(row.size):
-                out[j] = (row[j] - mu) * scale
+            for j in range(xi.size):
+                out[j] = (xi[j] - mu) * scale
 
 
 @kernel
@@ -48,34 +49,34 @@ def backward(
     """Over chunks lo to hi of the rows; sums (chunks, 2, C) receives each chunk's share of dweight and dbias."""
     number = x.dtype.type
     count = number(x.shape[1])
-    for chunk in range(hi - lo):
-        dw, db = sums[lo + chunk, 0], sums[lo + chunk, 1]
-        dw[:], db[:] = number(0), number(0)
-        start = (lo + chunk) * x.shape[0] // sums.shape[0]
-        stop = (lo + chunk + 1) * x.shape[0] // sums.shape[0]
-        for i in range(stop - start):
-            row, gi, mu, scale = x[start + i], g[start + i], mean[start + i], rstd[start + i]
-            for j in range(row.size):
+    for chunk in range(lo, hi):
+        dw, db = row(sums[chunk], 0), row(sums[chunk], 1)
+        for j in range(dw.size):
+            dw[j] = db[j] = number(0)
+        start, stop = chunk * x.shape[0] // sums.shape[0], (chunk + 1) * x.shape[0] // sums.shape[0]
+        for i in range(start, stop):
+            xi, gi, mu, scale = row(x, i), row(g, i), mean[i], rstd[i]
+            for j in range(xi.size):
                 db[j] += gi[j]
-                dw[j] += gi[j] * (row[j] - mu) * scale
+                dw[j] += gi[j] * (xi[j] - mu) * scale
             if dx.size:
-                out = dx[start + i]
+                out = row(dx, i)
                 a, b = number(0), number(0)
                 if weight.size:
-                    for j in range(row.size):
+                    for j in range(xi.size):
                         a += gi[j] * weight[j]
-                        b += gi[j] * weight[j] * (row[j] - mu)
+                        b += gi[j] * weight[j] * (xi[j] - mu)
                 else:
-                    for j in range(row.size):
+                    for j in range(xi.size):
                         a += gi[j]
-                        b += gi[j] * (row[j] - mu)
+                        b += gi[j] * (xi[j] - mu)
                 a, b = a / count, b * scale * scale / count
                 if weight.size:
-                    for j in range(row.size):
-                        out[j] = (gi[j] * weight[j] - a - (row[j] - mu) * b) * scale
+                    for j in range(xi.size):
+                        out[j] = (gi[j] * weight[j] - a - (xi[j] - mu) * b) * scale
                 else:
-                    for j in range(row.size):
-                        out[j] = (gi[j] - a - (row[j] - mu) * b) * scale
+                    for j in range(xi.size):
+                        out[j] = (gi[j] - a - (xi[j] - mu) * b) * scale
 
 
 def layer_norm_forward(

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from tensorgrad.kernels.cpu.blocks import row
 from tensorgrad.kernels.cpu.elementary import exp, larger
 from tensorgrad.kernels.cpu.jit import FLOATS, Array, Matrix, OutMatrix, kernel, ready
 from tensorgrad.kernels.cpu.threads import share
@@ -12,32 +13,32 @@ from tensorgrad.kernels.cpu.threads import share
 @kernel
 def forward(lo: int, hi: int, x: Matrix, y: OutMatrix, log: bool) -> None:
     number = x.dtype.type
-    for i in range(hi - lo):
-        row, out = x[lo + i], y[lo + i]
-        top, total = row[0], number(0)
-        for j in range(row.size):
-            top = larger(top, row[j])
+    for i in range(lo, hi):
+        xi, out = row(x, i), row(y, i)
+        top, total = xi[0], number(0)
+        for j in range(xi.size):
+            top = larger(top, xi[j])
         if log:
-            for j in range(row.size):
-                total += exp(row[j] - top)
+            for j in range(xi.size):
+                total += exp(xi[j] - top)
             total = math.log(total)
-            for j in range(row.size):
-                out[j] = row[j] - top - total
+            for j in range(xi.size):
+                out[j] = xi[j] - top - total
         else:
-            for j in range(row.size):
-                e = exp(row[j] - top)
+            for j in range(xi.size):
+                e = exp(xi[j] - top)
                 out[j] = e
                 total += e
             total = number(1) / total
-            for j in range(row.size):
+            for j in range(xi.size):
                 out[j] *= total
 
 
 @kernel
 def backward(lo: int, hi: int, g: Matrix, y: Matrix, dx: OutMatrix, log: bool) -> None:
     number = y.dtype.type
-    for i in range(hi - lo):
-        gi, yi, out = g[lo + i], y[lo + i], dx[lo + i]
+    for i in range(lo, hi):
+        gi, yi, out = row(g, i), row(y, i), row(dx, i)
         total = number(0)
         if log:
             for j in range(yi.size):

@@ -47,6 +47,11 @@ def same_dtype(first: Array, *others: Array | None) -> bool:
     return all(a is None or a.dtype == first.dtype for a in others)
 
 
+def all_wide(x: Array, *saved: Array) -> bool:
+    """Whether what forward saved has the dtype that kernels save for inputs like x."""
+    return all(a.dtype == wide(x.dtype) for a in saved)
+
+
 def instance(name: str, x: Array, *more: str) -> str:
     """The C++ name of a template for the dtype of x: gelu_forward_1<float, Erf>."""
     return f"{name}<{', '.join((C_NAMES[x.dtype.name], *more))}>"
@@ -127,7 +132,7 @@ def layer_norm_backward(
     rung: int = 2,
 ) -> tuple[Array | None, Array | None, Array | None] | None:
     """(dx, dweight, dbias), None for each that is not needed.   g, x (R, C); mean, rstd (R)."""
-    if not same_dtype(g, x, weight):
+    if not same_dtype(g, x, weight) or not all_wide(x, mean, rstd):
         return None
     R, C = x.shape
     dx = run.empty((R, C), x.dtype) if needs[0] else None
@@ -150,9 +155,10 @@ def layer_norm_backward(
     return dx, dw if needs[1] else None, db if needs[2] else None
 
 
-def softmax_pair(
-    kind: str,
-) -> tuple[Callable[..., Array | None], Callable[..., Array | None]]:
+Pair = tuple[Callable[..., Array | None], Callable[..., Array | None]]
+
+
+def softmax_pair(kind: str) -> Pair:
     """Forward and backward of Softmax or LogSoftmax over the last axis."""
 
     @twin
@@ -218,7 +224,7 @@ def cross_entropy_backward(
     rung: int = 2,
 ) -> Array | None:
     """dlogits (R, C), in its own array, from the gradient g of the losses: (R), or one number."""
-    if weight is not None:
+    if weight is not None or not all_wide(logits, lse):
         return None
     R, C = logits.shape
     g = run.ready(xp_of(g).broadcast_to(g.astype(logits.dtype, copy=False), (R,)))
@@ -317,7 +323,9 @@ def attention_backward(
     rung: int = 2,
 ) -> tuple[Array, Array, Array] | None:
     """(dq, dk, dv) from the gradient of o, from o and from lse; the scores are computed again."""
-    if not same_dtype(g, q, k, v, o) or v.shape != k.shape or q.shape[:-2] != k.shape[:-2]:
+    if not same_dtype(g, q, k, v, o) or not all_wide(q, lse):
+        return None
+    if v.shape != k.shape or q.shape[:-2] != k.shape[:-2]:
         return None
     heads, L, S, D = head_sizes(q, k)
     dq, dk, dv = (run.empty(a.shape, a.dtype) for a in (q, k, v))

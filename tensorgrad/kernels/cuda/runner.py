@@ -81,6 +81,7 @@ class CupyRunner(Runner):
         import cupy
 
         function = compiled(file, kernel, cupy.cuda.runtime.getDevice())
+        args = tuple(0 if a is None else a for a in args)  # eight bytes of zeros: a null pointer
         function(geometry.grid, geometry.block, args, shared_mem=geometry.shared)
 
 

@@ -115,7 +115,7 @@ def poisoned(size: int, poison: int = POISON) -> Array:
 
 
 class Guarded:
-    """A copy of an array between two guards: of POISON to be read, or WATCHED where it is written."""
+    """A copy of an array between two guards: POISON for who reads them, WATCHED for who writes."""
 
     def __init__(self, array: Array, guard: int) -> None:
         self.array, self.guard = array, guard

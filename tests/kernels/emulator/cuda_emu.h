@@ -134,8 +134,10 @@ inline std::vector<int> order_of(int n, unsigned seed) {
 
 // Lets the threads of a warp run up to their next barrier; whether they may then go on at once.
 inline bool run_warp(int first, int n, const std::vector<int>& lanes) {
-    for (int lane : lanes)
-        if (first + lane < n && fibers[first + lane].state == State::ready) resume(fibers[first + lane]);
+    for (int lane : lanes) {
+        int i = first + lane;
+        if (i < n && fibers[i].state == State::ready) resume(fibers[i]);
+    }
     return first + 32 <= n && release(first, first + 32, State::warp_barrier);
 }
 
@@ -147,8 +149,11 @@ inline std::string run_block(size_t shared_bytes, unsigned seed) {
     std::vector<int> lanes = order_of(32, seed), warps = order_of((n + 31) / 32, seed);
     memset(shared_memory, 0xff, sizeof shared_memory);  // NaN until written
 
-    auto is_done = [](const Fiber& fiber) { return fiber.state == State::done; };
-    while (!std::all_of(fibers.begin(), fibers.begin() + n, is_done)) {
+    auto all_done = [n] {
+        auto done = [](const Fiber& fiber) { return fiber.state == State::done; };
+        return std::all_of(fibers.begin(), fibers.begin() + n, done);
+    };
+    while (!all_done()) {
         bool moved = false;
         for (int w : warps)
             while (run_warp(32 * w, n, lanes)) {
@@ -156,11 +161,12 @@ inline std::string run_block(size_t shared_bytes, unsigned seed) {
                 if (!seed) break;
             }
         moved |= release(0, n, State::block_barrier);
-        if (!moved && !std::all_of(fibers.begin(), fibers.begin() + n, is_done)) return where_threads_stand(n);
+        if (!moved && !all_done()) return where_threads_stand(n);
     }
     const unsigned char* bytes = reinterpret_cast<const unsigned char*>(shared_memory);
     for (size_t i = shared_bytes; i < sizeof shared_memory; i++)
-        if (bytes[i] != 0xff) return "a write past the " + std::to_string(shared_bytes) + " bytes of shared memory";
+        if (bytes[i] != 0xff)
+            return "a write past the " + std::to_string(shared_bytes) + " bytes of shared memory";
     return "";
 }
 

@@ -43,7 +43,7 @@ template <typename T> __global__ void reversed(T* y) {
     __syncthreads();
     store(y[threadIdx.x], memory[blockDim.x - 1 - threadIdx.x]);
 }
-template <typename T> __global__ void turns(T* y, i64 barrier) {  // two turns through the same memory
+template <typename T> __global__ void turns(T* y, i64 barrier) {  // twice through the same memory
     Acc<T>* memory = shared<Acc<T>>();
     memory[threadIdx.x] = threadIdx.x;
     __syncthreads();

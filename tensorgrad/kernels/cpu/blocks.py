@@ -1,4 +1,4 @@
-"""c += a @ b for blocks in the nearest cache: a register tile written in LLVM's vectors, and the loops around it.
+"""Rows of a matrix as vectors, and products of blocks: a register tile in LLVM's vectors and the loops around it.
 
 Inside a kernel a BLAS call would cost more than such a small product, and would start threads of its own."""
 
@@ -34,8 +34,8 @@ def _tile(rows: int) -> Any:
                 return cgutils.pointer_add(builder, array.data, offset, kind.as_pointer())
 
             lanes = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
-            row = [builder.add(i_, ir.Constant(i_.type, r)) for r in range(rows)]
-            places = [at(c_, r, j_, vector) for r in row]
+            lines = [builder.add(i_, ir.Constant(i_.type, r)) for r in range(rows)]
+            places = [at(c_, r, j_, vector) for r in lines]
             zero, sums = ir.Constant(vector, [0.0] * WIDTH), []
             for place in places:
                 sums.append(cgutils.alloca_once(builder, vector))
@@ -43,14 +43,14 @@ def _tile(rows: int) -> Any:
                 builder.store(start, sums[-1])
             depth = cgutils.unpack_tuple(builder, b_.shape)[0]
             with cgutils.for_range(builder, depth) as loop:
-                line = builder.load(at(b_, loop.index, j_, vector), align=align)
-                for r, total in zip(row, sums, strict=True):
+                right = builder.load(at(b_, loop.index, j_, vector), align=align)
+                for r, total in zip(lines, sums, strict=True):
                     x = builder.load(at(a_, r, loop.index, number))
                     one = builder.insert_element(
                         ir.Constant(vector, ir.Undefined), x, ir.Constant(ir.IntType(32), 0)
                     )
                     x = builder.shuffle_vector(one, one, lanes)
-                    term = builder.fmul(x, line, flags=["contract"])
+                    term = builder.fmul(x, right, flags=["contract"])
                     builder.store(builder.fadd(builder.load(total), term, flags=["contract"]), total)
             for place, total in zip(places, sums, strict=True):
                 builder.store(builder.load(total), place, align=align)
@@ -62,15 +62,15 @@ def _tile(rows: int) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def unit_row(typing: Any, x: Any, i: Any) -> Any:
-    """x[i] of a view (M, N) whose rows have unit stride, typed as contiguous, so that loops over it vectorise."""
-    row = types.Array(x.dtype, 1, "C", readonly=not x.mutable)
+def row(typing: Any, x: Any, i: Any) -> Any:
+    """x[i] of (M, N) whose rows have unit stride, typed as contiguous (loops over it vectorise) and not counted."""
+    line = types.Array(x.dtype, 1, "C", readonly=not x.mutable)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         matrix = context.make_array(x)(context, builder, args[0])
         step, _ = cgutils.unpack_tuple(builder, matrix.strides)
         _, columns = cgutils.unpack_tuple(builder, matrix.shape)
-        result = context.make_array(row)(context, builder)
+        result = context.make_array(line)(context, builder)
         populate_array(
             result,
             data=cgutils.pointer_add(builder, matrix.data, builder.mul(args[1], step)),
@@ -81,7 +81,7 @@ def unit_row(typing: Any, x: Any, i: Any) -> Any:
         )
         return result._getvalue()
 
-    return row(x, types.intp), generate
+    return line(x, types.intp), generate
 
 
 _tall, _flat = _tile(ROWS), _tile(1)
