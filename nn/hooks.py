@@ -164,8 +164,8 @@ class Boundary:
             answer = hook(self.module, (None,) * self.arguments, grads)
             if answer is not None and any(g is not None for g in answer):
                 raise RuntimeError(
-                    f"backward hook of {type(self.module).__name__}: no input requires grad, so there "
-                    "is no gradient to replace; return None"
+                    f"backward hook of {type(self.module).__name__}: no input requires grad, so "
+                    "there is no gradient to replace; return None"
                 )
         return tuple(grads[i] for i in self.outputs)
 

@@ -36,9 +36,8 @@ class Module:
     _hooks: dict[int, hooks.Hooked]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        self = super().__new__(
-            cls
-        )  # here, so that nothing depends on super().__init__() being called first
+        # here and not in __init__, so that a subclass may forget super().__init__()
+        self = super().__new__(cls)
         self.__dict__.update(training=True, _registered={}, _hooks={})
         return self
 

@@ -71,4 +71,5 @@ def _total(module: Module) -> str:
     frozen = sum(p.numel() for p in parameters if not p.requires_grad)
     size = sum(p.array.nbytes for p in parameters)
     note = f", {frozen:,} of them frozen" if frozen else ""
-    return f"total: {count:,} parameters{note}, {size / 2**20:,.2f} MiB"
+    memory = f"{size / 2**20:,.1f} MiB" if size >= 2**20 else f"{size:,} bytes"
+    return f"total: {count:,} parameters{note}, {memory}"

@@ -89,31 +89,39 @@ def run(
             )
         if node.born < memory.last_write:
             memory.check(node)
-        if record:
-            kept = _revive(node)
+        freeing = op.keeps_arrays and not retain_graph
+        if freeing:
+            node.kept, kept = FREED, list(kept)
         parts = None
-        if op.joint is not None or record:
-            parts = _replay(node, g) if record and op.replays else _parts(op, g, kept, node.parents)
-        for i, parent in enumerate(node.parents):
+        if record:
+            parts = _replay(node, g, kept) if op.replays else _parts(op, g, _revive(node, kept), node.parents)
+        elif op.joint is not None:
+            parts = op.joint(g, *kept[0])
+        parents = node.parents
+        for i in range(len(parents) - 1, -1, -1):  # weights come last: what they asked for can go before dx is made
+            parent = parents[i]
             if parent is None or (between is not None and parent not in between):
                 continue
             if parts is None:
-                part = op.rules[i](g, *kept[i])
+                args = kept[i]
+                part = op.rules[i](g, *args)
+                if freeing:
+                    kept[i] = None
             else:
+                args = kept[0 if op.joint is not None else i]
                 part = parts[i]
                 if part is None:
                     continue
             if part.shape != parent.shape:
                 part = fit(part, parent.shape)
             if parent.op is None and sinks is None and not (watched and parent.peek() is not None):
-                fresh = part is not g and not record and _is_fresh(part, kept[0 if op.joint else i], parts, i)
-                _receive(parent, part, fresh and op.pure, record)
+                fresh = not record and part is not g and op.pure and _is_fresh(part, args, parts, i)
+                _receive(parent, part, fresh, record)
             else:
                 wait(parent, part)
             if mode.careful and mode.thread.anomaly:
                 _check_finite(node, i, part, g)
-        if not retain_graph and op.keeps_arrays:
-            node.kept = FREED
+            args = None
 
 
 def _parts(op: Any, g: Any, kept: Any, parents: Sequence[Node | None]) -> Sequence[Any]:
@@ -157,12 +165,12 @@ def _receive(leaf: Node, part: Any, fresh: bool, record: bool) -> None:
 # ---- create_graph
 
 
-def _revive(node: Node) -> list[tuple[Any, ...] | None]:
+def _revive(node: Node, kept: Sequence[Any]) -> list[Any]:
     """The kept values with their history: inputs with the recorded parents, `out` with the node itself."""
     op = node.op
     return [
         None if args is None else tuple(_with_history(node, ask, value) for ask, value in zip(asks, args))
-        for asks, args in zip(op.asks, node.kept)
+        for asks, args in zip(op.asks, kept)
     ]
 
 
@@ -178,9 +186,9 @@ def _with_history(node: Node, ask: str, value: Any) -> Any:
     return value
 
 
-def _replay(node: Node, g: Any) -> Sequence[Any]:
+def _replay(node: Node, g: Any, kept: Sequence[Any]) -> Sequence[Any]:
     """The parts of a fused op under create_graph: its formula, recorded anew from the inputs, differentiated."""
-    op, (values, params) = node.op, node.kept[-1]
+    op, (values, params) = node.op, kept[-1]
     alias = table["alias"]
     inputs = [
         v if p is None else alias(Tensor(v, p)) for v, p in zip(values, node.parents)

@@ -83,6 +83,22 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
     return made(xp_for(device).eye(n, m, dtype=_dtype(dtype)), requires_grad)
 
 
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """(2, n): rows and columns of the elements of a lower triangle, row by row."""
+    return _triangle(lambda i, j: j - i <= offset, row, col, dtype, device)
+
+
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """(2, n): rows and columns of the elements of an upper triangle, row by row."""
+    return _triangle(lambda i, j: j - i >= offset, row, col, dtype, device)
+
+
+def _triangle(inside: Any, row: int, col: int, dtype: Any, device: Any) -> Tensor:
+    xp = xp_for(device)
+    found = xp.argwhere(inside(xp.arange(row)[:, None], xp.arange(col)))
+    return Tensor(found.T.astype(int64 if dtype is None else as_dtype(dtype), order="C"))
+
+
 def _like(name: str, x: Any, dtype: Any, device: Any, requires_grad: bool, *value: Any) -> Tensor:
     xp = xp_of(x.array) if device is None else xp_for(device)
     return made(getattr(xp, name)(x.shape, *value, dtype=x.dtype if dtype is None else as_dtype(dtype)), requires_grad)
@@ -121,5 +137,6 @@ def new_tensor(x: Any, data: Any, dtype: Any = None) -> Tensor:
 
 publish(globals())
 __all__ = [
-    "arange", "empty", "empty_like", "eye", "full", "full_like", "linspace", "ones", "zeros",
+    "arange", "empty", "empty_like", "eye", "full", "full_like", "linspace", "ones",
+    "tril_indices", "triu_indices", "zeros",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from tensorgrad.dtypes import category
 from tensorgrad.kinds import linear
 from tensorgrad.op import Op
 from tensorgrad.ops import elementwise as E
-from tensorgrad.ops.indexing import _slice, _take, split_index
+from tensorgrad.ops.indexing import _slice, _take, in_steps, split_index
 from tensorgrad.tensor import Operable, Tensor, method
 from tensorgrad.tracer import Tracer
 from tensorgrad.views import rewritten
@@ -119,6 +119,9 @@ def setitem(x: Any, index: Any, value: Any) -> None:
     """x[index] = value, recorded: the old elements lose their gradient, the value receives it."""
     _check("setitem", x)
     plain, basic = split_index(x, index)
+    steps = None if basic else in_steps(plain)
+    if steps is not None:
+        return setitem(_slice(x, steps[0]), steps[1], value)
     source = value.array if type(value) is Tensor else value
     if isinstance(value, Tracer):
         raise RuntimeError("setitem: a traced value cannot be stored in a plain tensor; use where() or cat()")

@@ -31,12 +31,15 @@ def ask_any(name: str, like: Any, *args: Any) -> Any:
         return None
     key = (name, type(like))
     if key not in _found:
-        _found[key] = _find(name, type(like))
+        _found[key] = find(name, type(like))
     kernel = _found[key]
     return None if kernel is None else kernel(*args)
 
 
-def _find(name: str, array_type: type) -> Callable[..., Any] | None:
+def find(name: str, array_type: type) -> Callable[..., Any] | None:
+    """The kernel of this name for this type of array, or None; loads the compiler."""
+    if not enabled:
+        return None
     if array_type is np.ndarray:
         from tensorgrad.kernels import available
 

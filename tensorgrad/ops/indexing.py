@@ -9,7 +9,7 @@ import numpy as np
 from tensorgrad.backend import is_array, xp_of
 from tensorgrad.dtypes import category
 from tensorgrad.kinds import linear
-from tensorgrad.ops.shape import one_dim
+from tensorgrad.ops.shape import _reshape, broadcast, one_dim
 from tensorgrad.publish import public, publish
 from tensorgrad.tensor import Tensor
 from tensorgrad.tracer import Tracer
@@ -80,7 +80,11 @@ def _plain(part: Any) -> Any:
     if isinstance(part, Tracer):
         return _plain(part.value)
     if isinstance(part, Tensor):
-        return part.array if part.array.ndim or part.array.dtype == bool else part.array.item()
+        return _plain(part.array)
+    if is_array(part):
+        if part.dtype == np.uint8:
+            return part.astype(bool)  # PyTorch's masks of old
+        return part if part.ndim or part.dtype.kind not in "iu" else part.item()
     if isinstance(part, slice):
         if part.step is not None and part.step.__index__() < 1:
             raise ValueError("index: the step of a slice must be positive; use flip() to reverse")
@@ -109,8 +113,31 @@ def split_index(x: Any, index: Any) -> tuple[Any, bool]:
             if p.dtype.kind not in "iub":
                 raise IndexError(f"index: tensors used as indices must be integer or bool, not {p.dtype}")
         elif not isinstance(p, _BASIC):
-            raise TypeError(f"index: expected ints, slices, None, Ellipsis or tensors, not {type(p).__name__}")
+            raise (IndexError if isinstance(p, float) else TypeError)(
+                f"index: expected ints, slices, None, Ellipsis or tensors, not {type(p).__name__}"
+            )
     return plain, basic
+
+
+def in_steps(plain: Any) -> tuple[Any, Any] | None:
+    """x[a][b] for an index of ints beside arrays: NumPy counts such ints as arrays, PyTorch takes them first.
+
+    None where there is no such int, and the index can stay whole.
+    """
+    if type(plain) is not tuple or not any(type(p) is int for p in plain):
+        return None
+    first: list[Any] = []
+    second: list[Any] = []
+    for p in plain:
+        wide = p.ndim if is_array(p) and p.dtype == bool else 1
+        if is_array(p) or isinstance(p, (bool, np.bool_)):
+            first += [slice(None)] * (wide if is_array(p) else 0)
+            second.append(p)
+        else:
+            first.append(p)
+            if p is Ellipsis or p is None or isinstance(p, slice):
+                second.append(p if p is Ellipsis else slice(None))
+    return tuple(first), tuple(second)
 
 
 @public("__getitem__", method=False)
@@ -119,7 +146,10 @@ def index(x: Any, index: Any) -> Any:
     if type(index) is int:
         return _slice(x, index)
     plain, basic = split_index(x, index)
-    return _slice(x, plain) if basic else _take(x, plain)
+    if basic:
+        return _slice(x, plain)
+    steps = in_steps(plain)
+    return _take(x, plain) if steps is None else _take(_slice(x, steps[0]), steps[1])
 
 
 # ---- along one dim
@@ -152,18 +182,96 @@ def _scattered(xp: Any, x: Any, index: Any, shape: tuple[int, ...], dim: int) ->
 
 
 @public()
+def select(x: Any, dim: int, index: int) -> Any:
+    """x[:, ..., index]: one layer along a dim, without it; a view."""
+    if not x.ndim:
+        raise IndexError("select: a 0-d tensor has no dim to select from")
+    return _slice(x, (slice(None),) * one_dim("select", dim, x.ndim) + (_in_bounds(x, dim, index),))
+
+
+def _in_bounds(x: Any, dim: int, index: int) -> int:
+    n = x.shape[dim]
+    if not -n <= index < n:
+        raise IndexError(f"select: index {index} is out of range for dim {dim} of shape {x.shape}")
+    return index
+
+
+@public()
+def narrow(x: Any, dim: int, start: Any, length: int) -> Any:
+    """x[:, ..., start:start + length]: a stretch of a dim; a view."""
+    if not x.ndim:
+        raise RuntimeError("narrow: a 0-d tensor has no dim to narrow")
+    d, begin = one_dim("narrow", dim, x.ndim), int(start)
+    n = x.shape[d]
+    if not -n <= begin <= n:
+        raise IndexError(f"narrow: start {begin} is out of range for dim {dim} of shape {x.shape}")
+    begin += n if begin < 0 else 0
+    if length < 0 or begin + length > n:
+        raise RuntimeError(
+            f"narrow: {length} elements from {begin} on exceed dim {dim} of shape {x.shape}"
+        )
+    return _slice(x, (slice(None),) * d + (slice(begin, begin + length),))
+
+
+@public()
+def index_select(x: Any, dim: int, index: Any) -> Any:
+    """The layers along a dim that a vector of indices names, in its order."""
+    d = one_dim("index_select", dim, x.ndim)
+    if index.ndim > 1:
+        raise IndexError(f"index_select: expected a vector of indices, not of shape {index.shape}")
+    if category(index.dtype) != 1:
+        raise RuntimeError(f"index_select: expected integer indices, not {index.dtype}")
+    vector = _reshape(index, (index.numel(),))
+    _in_range("index_select", vector, x.shape[d] if x.ndim else 1)
+    if not x.ndim:
+        return _reshape(_take(_reshape(x, (1,)), (_plain(vector),)), ())
+    return _take(x, (slice(None),) * d + (_plain(vector),))
+
+
+@public()
+def masked_select(x: Any, mask: Any) -> Any:
+    """A vector of the elements where the mask is True; both are stretched to one shape."""
+    if mask.dtype != bool:
+        raise RuntimeError(f"masked_select: expected a mask of dtype bool, not {mask.dtype}")
+    shape = _common("masked_select", x.shape, mask.shape)
+    wide = broadcast(mask, shape)
+    return _take(broadcast(x, shape), (_plain(wide),))
+
+
+def _common(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise RuntimeError(f"{name}: shapes {shapes} do not broadcast together") from None
+
+
+@public()
+def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Any:
+    """gather, with both stretched to one shape but for the dim; without one, of the flattened tensor."""
+    if dim is None:
+        return gather(_reshape(x, (x.numel(),)), 0, _reshape(indices, (indices.numel(),)))
+    if indices.ndim != x.ndim:
+        raise RuntimeError(f"take_along_dim: shapes {x.shape} and {indices.shape} differ in rank")
+    d = one_dim("take_along_dim", dim, x.ndim)
+    rest = _common("take_along_dim", *(s[:d] + (1,) + s[d + 1 :] for s in (x.shape, indices.shape)))
+    wide = [broadcast(v, rest[:d] + v.shape[d : d + 1] + rest[d + 1 :]) for v in (x, indices)]
+    return gather(wide[0], d, wide[1])
+
+
+@public()
 def gather(x: Any, dim: int, index: Any) -> Any:
     """out[i][j][k] = x[index[i][j][k]][j][k] (for dim 0): elements picked along a dim."""
     d = one_dim("gather", dim, x.ndim)
     if category(index.dtype) != 1:
         raise RuntimeError(f"gather: expected an index of int64, not {index.dtype}")
-    if index.ndim != x.ndim:
+    if (index.ndim or 1) != (x.ndim or 1):
         raise RuntimeError(f"gather: index and tensor need equally many dims, their shapes are {index.shape} and {x.shape}")
     if any(index.shape[i] > x.shape[i] for i in range(x.ndim) if i != d):
         raise RuntimeError(f"gather: an index of shape {index.shape} exceeds a tensor of shape {x.shape} outside dim {dim}")
-    if not x.ndim:
-        return x
-    _in_range("gather", index, x.shape[d])
+    _in_range("gather", index, x.shape[d] if x.ndim else 1)
+    if not x.ndim or not index.ndim:
+        x, flat = _reshape(x, (x.numel(),)), _reshape(index, (index.numel(),))
+        return _reshape(_gather(x, flat, 0), index.shape)
     return _gather(x, index, d)
 
 

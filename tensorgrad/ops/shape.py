@@ -335,12 +335,13 @@ def roll(x: Any, shifts: Any, dims: Any = None) -> Any:
 # ---- repeated
 
 
-@public("tile")
+@public("tile", method=False)
 def _tile(x: Any, *dims: Any) -> Any:
     sizes = sizes_of(dims)
     return _repeat(x, (1,) * (x.ndim - len(sizes)) + sizes)
 
 
+@public(method=False)
 def tile(x: Any, dims: Sequence[int]) -> Any:
     """The tensor laid side by side `dims` times; missing leading entries are one."""
     return _tile(x, dims)

@@ -112,12 +112,4 @@ def adam(
 
 def _kernel(p: Array) -> Callable[..., bool] | None:
     """The compiled twin of `adam` for arrays of this type and size, if there is one."""
-    if not twins.enabled or p.size < twins.WORTH or not isinstance(p, np.ndarray):
-        return None
-    from tensorgrad.kernels import available
-
-    if not available():
-        return None
-    from tensorgrad.kernels.cpu.adamw import adamw_step
-
-    return adamw_step
+    return twins.find("adamw_step", type(p)) if p.size >= twins.WORTH else None

@@ -14,8 +14,12 @@ BLOCK = 1 << 14
 def blocks(*arrays: Any) -> Iterator[tuple[Any, ...]]:
     """The same stretch of every array, again and again until all is done.
 
-    Only long C-contiguous NumPy arrays are cut (and flattened); all others come once, as they are.
+    Only long C-contiguous NumPy arrays are cut (and flattened); all others come once, as they are,
+    but 0-d ones with one dim, since NumPy answers 0-d operands with scalars.
     """
+    if not arrays[0].ndim:
+        yield tuple(array.reshape(1) for array in arrays)
+        return
     size = arrays[0].size
     whole = size <= BLOCK or not isinstance(arrays[0], np.ndarray)
     if whole or not all(array.flags.c_contiguous for array in arrays):

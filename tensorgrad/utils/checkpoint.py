@@ -5,8 +5,9 @@ Training deep nets with sublinear memory cost, Chen et al. 2016.  Memory for one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 from tensorgrad import memory, mode, random
@@ -27,25 +28,31 @@ def checkpoint(
 ) -> Any:  # fmt: skip
     """function(*args, **kwargs), keeping for backward only the tensors among its arguments.
 
-    Gradients also reach what the function closes over, such as parameters.  It must do the same when
-    it runs again; preserve_rng_state sees to random numbers.  Inside func transforms, and where
-    nothing is recorded, it is simply called.  use_reentrant is taken for PyTorch's sake: there is
-    one way here, which has the freedoms of use_reentrant=False.
+    Gradients also reach what the function closes over, such as parameters.  It must do the same
+    when it runs again; preserve_rng_state sees to random numbers.  Inside func transforms, and
+    where nothing is recorded, it is simply called.  use_reentrant is there for PyTorch's sake: the
+    one way here has the freedoms of use_reentrant=False.
     """
     if not mode.thread.grad:
         return function(*args, **kwargs)
-    states = _rng_states((args, kwargs)) if preserve_rng_state else {}
+    given = [x for x in leaves((args, kwargs)) if type(x) is Tensor]
+    states = _rng_states(given) if preserve_rng_state else []
     start = tick()
     out = function(*args, **kwargs)
-    made = [x for x in leaves(out) if type(x) is Tensor and _inside(x.node, start)]
+    outs = leaves(out)
+    made = [x.node for x in outs if _inside(x, start)]
     if not made:
         return out
-    block = Block(function, (args, kwargs), states, len(leaves(out)))
-    tensors = [x for x in leaves((args, kwargs)) if type(x) is Tensor]
-    kept = (tuple(x.array for x in tensors),)
-    shapes: Any = tuple(x.shape for x in leaves(out))
-    trunk = Node(block, _boundary([x.node for x in made], start), (kept,), shapes)
-    return _ends(out, trunk, start)
+    block = Block(function, (args, kwargs), states, _boundary(made, start))
+    shapes: Any = tuple(x.shape for x in outs)
+    trunk = Node(block, block.boundary, ((tuple(x.array for x in given),),), shapes)
+    return rebuild(
+        out,
+        [
+            Tensor(x.array, Node(PICK, (trunk,), i, x.shape)) if _inside(x, start) else x
+            for i, x in enumerate(outs)
+        ],
+    )
 
 
 def checkpoint_sequential(
@@ -61,7 +68,7 @@ def checkpoint_sequential(
         raise ValueError(f"checkpoint_sequential: at least one segment is needed, not {segments}")
     size = max(len(chain) // segments, 1)
     bounds = [min(i * size, len(chain)) for i in range(segments)] + [len(chain)]
-    for i, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for i, (begin, end) in enumerate(pairwise(bounds)):
         part = _composed(chain[begin:end])
         if i == segments - 1:
             return part(input)
@@ -83,32 +90,88 @@ class Block(OutsideTheTable):
     """The op of a checkpointed block: its rule is to run the block again and differentiate that.
 
     The node keeps the argument arrays; `places` is the tree of arguments with holes for them.
+    boundary: the nodes born before the block on which its outputs depend.
     """
 
     name, asks, keeps_arrays = "checkpoint", (("args",),), True
 
-    def __init__(self, function: Fn, arguments: Any, states: dict[str, Any], n_out: int) -> None:
-        self.function, self.states, self.n_out = function, states, n_out
+    def __init__(
+        self, function: Fn, arguments: Any, states: States, boundary: tuple[Node, ...]
+    ) -> None:
+        self.function, self.states, self.boundary = function, states, boundary
         self.places = map_tree(lambda x: Operable() if type(x) is Tensor else x, arguments)
         self.nodes = [x.node for x in leaves(arguments) if type(x) is Tensor]
-        self.parents: tuple[Node, ...] = ()
+        self.finished = tick()
 
     def joint(self, gs: list[Any], arrays: tuple[Any, ...]) -> list[Any]:
-        """The gradients of the boundary nodes."""
-        given = [g for g in gs if g is not None]
-        record = isinstance(given[0], Operable)
-        tensors = [Tensor(a, node) for a, node in zip(arrays, self.nodes, strict=True)]
-        args, kwargs = rebuild(self.places, tensors)
-        with mode.enable_grad(), _rng_restored(self.states):
+        """The gradients of the boundary."""
+        self._check_leaves()
+        tensors = iter([Tensor(a, node) for a, node in zip(arrays, self.nodes, strict=True)])
+        args, kwargs = map_tree(lambda x: next(tensors) if type(x) is Operable else x, self.places)
+        with mode.enable_grad(), _restored(self.states):
             outs = leaves(self.function(*args, **kwargs))
-        if len(outs) != self.n_out or any(
-            g is not None and g.shape != o.shape for g, o in zip(gs, outs, strict=True)
-        ):
+        roots = [(o.node, g) for o, g in zip(outs, gs, strict=False) if g is not None]
+        if len(outs) != len(gs) or any(n is None or n.shape != g.shape for n, g in roots):
             raise RuntimeError(
-                f"checkpoint: run again, the function returned tensors of shapes "
-                f"{[o.shape for o in outs]}; it must do the same each time"
+                "checkpoint: run again, the function returned tensors of shapes "
+                f"{[o.shape for o in outs]}, other than before; it must do the same each time"
             )
-        sinks: dict[Node, Any] = dict.fromkeys(self.parents)
-        roots = [(o.node, g) for o, g in zip(outs, gs, strict=True) if g is not None]
+        sinks: dict[Node, Any] = dict.fromkeys(self.boundary)
+        record = isinstance(roots[0][1], Operable)
         run(roots, sinks=sinks, retain_graph=record, record=record, stop=True)
-        return [sinks[parent] for parent in self.parents]
+        return [sinks[node] for node in self.boundary]
+
+    def _check_leaves(self) -> None:
+        for node in self.boundary:
+            leaf = node.kept() if node.op is None and callable(node.kept) else None
+            if leaf is not None and memory.written_since(leaf.array, self.finished):
+                raise RuntimeError(
+                    f"backward: a checkpoint uses a leaf of shape {leaf.shape} that was changed in "
+                    "place since forward; call backward() before the optimiser's step"
+                )
+
+
+def _inside(x: Any, start: int) -> bool:
+    """Whether x was made by a node of this block."""
+    return type(x) is Tensor and x.node is not None and x.node.born > start
+
+
+def _boundary(made: list[Any], start: int) -> tuple[Node, ...]:
+    """The nodes that the block found ready: the first ones born before it, going back."""
+    reached, stack, before = set(made), list(made), set()
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is None or parent in reached:
+                continue
+            reached.add(parent)
+            if parent.born > start:
+                stack.append(parent)
+            else:
+                before.add(parent)
+    return tuple(sorted(before, key=lambda node: node.born))
+
+
+# ---- random numbers
+
+States = list[tuple[Any, Any]]
+"""Generators and their states."""
+
+
+def _rng_states(tensors: list[Tensor]) -> States:
+    """The default generators of the CPU and of the tensors' devices."""
+    kinds = {"cpu", *(device_of(x.array).type for x in tensors)}
+    generators = [random.generator_for(kind) for kind in sorted(kinds)]
+    return [(g, g.get_state()) for g in generators]
+
+
+@contextmanager
+def _restored(states: States) -> Iterator[None]:
+    """The generators as they were then, and afterwards as they are now."""
+    now = [(g, g.get_state()) for g, _ in states]
+    for g, state in states:
+        g.set_state(state)
+    try:
+        yield
+    finally:
+        for g, state in now:
+            g.set_state(state)

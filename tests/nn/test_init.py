@@ -73,7 +73,11 @@ def test_orthogonal(shape):
 
 
 @given(
-    st.floats(-3, 3), st.floats(0.1, 3), st.floats(-4, 4), st.floats(0.1, 3), st.sampled_from([5, 101])
+    st.floats(-3, 3),
+    st.floats(0.1, 3),
+    st.floats(-4, 4),
+    st.floats(0.1, 3),
+    st.sampled_from([5, 101]),
 )
 def test_trunc_normal_everywhere(mean, std, a, width, n):
     """Also far from the mean, where uniforms are drawn and refused; the bounds hold."""
@@ -85,7 +89,9 @@ def test_trunc_normal_everywhere(mean, std, a, width, n):
 
 
 def test_trunc_normal_warns_of_a_mean_outside():
-    with pytest.warns(UserWarning, match=r"mean 5.0 is more than 2 std \(1.0\) away from \[0.0, 1.0\]"):
+    with pytest.warns(
+        UserWarning, match=r"mean 5.0 is more than 2 std \(1.0\) away from \[0.0, 1.0\]"
+    ):
         init.trunc_normal_(tg.zeros(3), 5.0, 1.0, 0.0, 1.0)
 
 

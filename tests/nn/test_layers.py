@@ -1,4 +1,4 @@
-"""Every layer and loss beside its torch.nn namesake: first weights, state_dict, outputs, gradients, repr."""
+"""Layers and losses beside torch.nn's: first weights, state_dict, outputs, gradients, repr."""
 
 import numpy as np
 import pytest
@@ -212,7 +212,9 @@ def test_losses(name):
 
 
 def test_unknown_reduction():
-    with pytest.raises(ValueError, match="MSELoss: reduction must be 'none', 'mean' or 'sum', not 'max'"):
+    with pytest.raises(
+        ValueError, match="MSELoss: reduction must be 'none', 'mean' or 'sum', not 'max'"
+    ):
         nn.MSELoss(reduction="max")
 
 
@@ -241,7 +243,9 @@ def with_grads(framework, arrays):
 @given(gradients(), st.sampled_from([2.0, 1.0, 3.0, float("inf"), 2]), st.sampled_from([0.5, 1e9]))
 def test_clip_grad_norm(arrays, order, limit):
     if order == float("inf") and any(a is not None and not a.size for a in arrays):
-        arrays = [a for a in arrays if a is None or a.size] or [None]  # torch has no maximum of nothing
+        arrays = [a for a in arrays if a is None or a.size] or [
+            None
+        ]  # torch has no maximum of nothing
     ours, theirs = with_grads(tg, arrays), with_grads(torch, arrays)
     same(
         nn.utils.clip_grad_norm_(ours, limit, order),

@@ -1,4 +1,4 @@
-"""Module: what counts as a parameter, walking, states, hooks, containers, beside torch.nn.Module."""
+"""Module beside torch.nn.Module: parameters, walking, containers, states, hooks."""
 
 import copy
 import operator
@@ -16,7 +16,7 @@ from tensorgrad.tensor import Tensor
 
 
 class Block(nn.Module):
-    """A bit of everything: parameters, an absent one, buffers of both kinds, children, plain attributes."""
+    """A bit of everything: an absent parameter, both kinds of buffers, children, a number."""
 
     def __init__(self, width: int = 3):
         super().__init__()
@@ -126,7 +126,7 @@ def test_registered_names_refuse_other_values():
         "scale", "shift", "inner.weight", "inner.bias",
     ]  # fmt: skip
     block.scale = None
-    assert [n for n, _ in block.named_parameters()][0] == "shift"
+    assert next(block.named_parameters())[0] == "shift"
 
 
 def test_names_are_checked():
@@ -144,7 +144,7 @@ def test_names_are_checked():
             block.register_buffer(name, tg.ones(1))
         with pytest.raises(error, match=message):
             block.add_module(name, nn.Identity())
-    with pytest.raises(TypeError, match="nn.Parameter or None"):
+    with pytest.raises(TypeError, match=r"nn\.Parameter or None"):
         block.register_parameter("extra", tg.ones(2))
     with pytest.raises(TypeError, match="Tensor or None"):
         block.register_buffer("extra", 2)
@@ -174,7 +174,9 @@ def test_lookup_by_path():
     assert model.get_submodule("") is model
     assert model.get_parameter("0.scale") is model[0].scale
     assert model.get_buffer("1.0.cache") is model[1][0].cache
-    with pytest.raises(AttributeError, match=r"Block has no module 'iner' \(looked for '0.iner.x'\)"):
+    with pytest.raises(
+        AttributeError, match=r"Block has no module 'iner' \(looked for '0.iner.x'\)"
+    ):
         model.get_submodule("0.iner.x")
     with pytest.raises(AttributeError, match="Block has no parameter 'count'"):
         model.get_parameter("0.count")
@@ -196,7 +198,9 @@ trees = st.recursive(
     lambda inner: st.one_of(
         st.tuples(st.just("Sequential"), st.lists(inner, max_size=3)),
         st.tuples(st.just("ModuleList"), st.lists(inner, max_size=3)),
-        st.tuples(st.just("ModuleDict"), st.dictionaries(st.sampled_from("abc"), inner, max_size=3)),
+        st.tuples(
+            st.just("ModuleDict"), st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+        ),
         st.tuples(st.just("again"), inner),
     ),
     max_leaves=7,
@@ -469,7 +473,9 @@ def test_forward_hooks():
     plain = layer(x)
     first = layer.register_forward_pre_hook(lambda m, args: log.append("pre") or (args[0] * 2,))
     layer.register_forward_pre_hook(lambda m, args: log.append("before"), prepend=True)
-    second = layer.register_forward_hook(lambda m, args, out: log.append("post") or out - layer.bias)
+    second = layer.register_forward_hook(
+        lambda m, args, out: log.append("post") or out - layer.bias
+    )
     y = layer(x)
     assert log == ["before", "pre", "post"]
     assert np.allclose(y.detach().numpy(), 2 * (plain - layer.bias).detach().numpy())
@@ -562,7 +568,7 @@ BEFORE, AFTER = "register_full_backward_pre_hook", "register_full_backward_hook"
 
 
 def without_zeros(log, moving):
-    """PyTorch gives zeros for an argument that needs no gradient beside one that does; here it is None."""
+    """Beside a tensor that needs a gradient, PyTorch gives zeros for one that needs none."""
     fixed = []
     for entry in log:
         if len(entry) == 2:  # (grad_input, grad_output)
@@ -605,7 +611,7 @@ def test_backward_hooks_that_return_nonsense():
 
 @pytest.mark.parametrize("power", [1, 2])
 def test_backward_hooks_and_second_derivatives(power):
-    """With power 1 the second pass reaches the layer's input past its output: the hook is not called."""
+    """With power 1 the second pass does not go through the layer's output: no hook is called."""
 
     def run(framework, nn):
         layer, seen = nn.Linear(3, 1, bias=False, dtype=framework.float64), []
@@ -646,7 +652,7 @@ def test_summary():
         ["1:", "Sequential", "(2,", "11,", "3)", "18"],
         ["0:", "Linear", "(2,", "11,", "3)", "18"],
         ["1:", "Dropout", "(2,", "11,", "3)", "0"],
-        "total: 53 parameters, 3 of them frozen, 0.00 MiB".split(),
+        ["total:", "53", "parameters,", "3", "of", "them", "frozen,", "212", "bytes"],
     ]
     assert model.training and not model[1][1].training and not model._hooks
     assert nn.summary(model).splitlines()[1].split() == ["Sequential", "53"]
@@ -655,7 +661,7 @@ def test_summary():
 def test_summary_counts_tied_parameters_once_and_puts_the_modes_back():
     model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
     model[1].weight = model[0].weight
-    assert nn.summary(model).endswith("total: 9 parameters, 0.00 MiB")
+    assert nn.summary(model).endswith("total: 9 parameters, 36 bytes")
     with pytest.raises(RuntimeError):
         nn.summary(model, tg.ones(2, 7))
     assert model.training and not model._hooks

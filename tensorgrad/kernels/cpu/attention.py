@@ -1,32 +1,42 @@
-"""Attention in blocks with an online softmax: no T x T matrix, only each row's log-sum-exp is kept.
+"""Attention by blocks with an online softmax: of the T x S scores only each row's log-sum-exp is kept.
 
-Dao et al. 2022, "FlashAttention"; a thread takes whole heads, so no sum depends on the thread count."""
+Dao et al. 2022, "FlashAttention".  A thread takes whole heads, so no sum depends on the threads."""
 
 import math
 
 import numpy as np
 
-from tensorgrad.kernels.cpu.elementary import exp, larger
-from tensorgrad.kernels.cpu.jit import FLOATS, Array, Heads, OutCube, OutBoard, Cube, helper, kernel
 from tensorgrad.kernels.cpu.blocks import WIDTH, product, row
+from tensorgrad.kernels.cpu.elementary import exp, larger
+from tensorgrad.kernels.cpu.jit import (
+    Array,
+    Cube,
+    Heads,
+    OutBoard,
+    OutCube,
+    helper,
+    kernel,
+    known,
+    ready,
+)
 from tensorgrad.kernels.cpu.threads import share
 
-QUERIES, KEYS = 16, 96  # rows and columns of a block of scores
+QUERIES, KEYS = 16, 96  # rows and columns of a block of scores; multiples of the tile's
 
 
 @helper
-def _pad(n):
+def _pad(n: int) -> int:
     return (n + WIDTH - 1) // WIDTH * WIDTH
 
 
 @helper
-def _copy(out, x):
+def _copy(out: Array, x: Array) -> None:
     for d in range(out.size):
         out[d] = x[d]
 
 
 @helper
-def _pack(out, x, scale):
+def _pack(out: Array, x: Array, scale: float) -> None:
     """out[:T, :D] = x * scale."""
     for i in range(x.shape[0]):
         line, source = row(out, i), row(x, i)
@@ -35,7 +45,7 @@ def _pack(out, x, scale):
 
 
 @helper
-def _pack_turned(out, x, scale):
+def _pack_turned(out: Array, x: Array, scale: float) -> None:
     """out[:D, :T] = x.T * scale."""
     for i in range(x.shape[0]):
         source = row(x, i)
@@ -44,7 +54,7 @@ def _pack_turned(out, x, scale):
 
 
 @helper
-def _hide(line, i, j0, columns, causal):
+def _hide(line: Array, i: int, j0: int, columns: int, causal: bool) -> None:
     """-inf for the columns, which begin at key j0, that row i may not see."""
     seen = min(max(i + 1 - j0, 0), columns) if causal else columns
     for j in range(seen, line.size):
@@ -161,47 +171,63 @@ def backward(
             _copy(dq[b, i, h], row(q_sum, i))
 
 
-def _turn(x: Array) -> Array:
-    """(B, T, H, D) as (B, H, T, D), so that joining the heads again copies nothing."""
-    return x.transpose(0, 2, 1, 3)
-
-
-def _unit(x: Array) -> Array:
-    """x, copied if the numbers of a row do not lie side by side."""
-    return x if x.strides[-1] == x.itemsize and x.flags.aligned else x.copy()
-
-
 def attention_forward(
     q: Array, k: Array, v: Array, is_causal: bool = False, scale: float | None = None
 ) -> tuple[Array, Array] | None:
-    """softmax(scale q kT) v of each head, (B, H, T, E), and the log-sum-exp of its rows, (B, H, T).
+    """softmax(scale q k^T) v, (..., T, E), and the log-sum-exp of each row of scores, (..., T).
 
-    q (B, H, T, D), k (B, H, S, D), v (B, H, S, E), any strides; causal: row i sees keys 0 to i."""
-    if q.dtype not in FLOATS or k.dtype != q.dtype or v.dtype != q.dtype or 0 in (*q.shape, *v.shape):
+    q (..., T, D), k (..., S, D), v (..., S, E) with the same outer sizes; any strides.  Where causal, query i
+    sees the keys 0 to i.  Without a scale, 1 / sqrt(D).  The output lies in memory as (B, T, H, E)."""
+    if not _fit(q, k, v):
         return None
-    B, H, T, D = q.shape
-    S, E = v.shape[2:]
+    outer, (T, D), (S, E) = q.shape[:-2], q.shape[-2:], v.shape[-2:]
+    q, k, v = map(_heads, (q, k, v))
+    B, H = q.shape[:2]
     scale = 1 / math.sqrt(D) if scale is None else scale
     out, lse = np.empty((B, T, H, E), q.dtype), np.empty((B, H, T), q.dtype)
-    work = B * H * T * S * (D + E) / (50 if is_causal else 25)
-    share(forward[q.dtype], B * H, work, _unit(q), _unit(k), _unit(v), is_causal, scale, out, lse)
-    return _turn(out), lse
+    work = B * H * T * S * (D + E) / (30 if is_causal else 18)
+    share(forward[q.dtype], B * H, work, q, k, v, is_causal, scale, out, lse)
+    return _unfold(out, outer), lse.reshape(*outer, T)
 
 
 def attention_backward(
     g: Array, q: Array, k: Array, v: Array, out: Array, lse: Array, is_causal: bool = False,
     scale: float | None = None,
 ) -> tuple[Array, Array, Array] | None:  # fmt: skip
-    """dq, dk, dv from the gradient of the output, (B, H, T, E), and what the forward pass answered."""
-    if q.dtype not in FLOATS or any(a.dtype != q.dtype for a in (g, k, v, out)):
+    """dq, dk, dv from the gradient of the output, (..., T, E), and what the forward pass answered."""
+    if not _fit(q, k, v) or not known(q, g, out, lse):
         return None
-    B, H, T, D = q.shape
-    S, E = v.shape[2:]
+    outer, (T, D), (S, E) = q.shape[:-2], q.shape[-2:], v.shape[-2:]
+    if not g.shape == out.shape == (*outer, T, E) or lse.shape != (*outer, T):
+        return None
+    g, q, k, v, out = map(_heads, (g, q, k, v, out))
+    B, H = q.shape[:2]
     scale = 1 / math.sqrt(D) if scale is None else scale
-    empty = np.zeros if is_causal and S > T else np.empty  # keys that no query sees
+    empty = np.zeros if is_causal and S > T else np.empty  # for the keys that no query sees
     dq, dk = np.empty((B, T, H, D), q.dtype), empty((B, S, H, D), q.dtype)
     dv = empty((B, S, H, E), q.dtype)
-    work = B * H * T * S * (3 * D + 2 * E) / (50 if is_causal else 25)
-    g, q, k, v, out = map(_unit, (g, q, k, v, out))
+    lse = ready(lse).reshape(B, H, T)
+    work = B * H * T * S * (3 * D + 2 * E) / (40 if is_causal else 24)
     share(backward[q.dtype], B * H, work, g, q, k, v, out, lse, is_causal, scale, dq, dk, dv)
-    return _turn(dq), _turn(dk), _turn(dv)
+    return _unfold(dq, outer), _unfold(dk, outer), _unfold(dv, outer)
+
+
+def _fit(q: Array, k: Array, v: Array) -> bool:
+    if not known(q, k, v) or not 2 <= q.ndim == k.ndim == v.ndim or not q.size * k.size * v.size:
+        return False
+    same_outer = q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
+    return same_outer and q.shape[-1] == k.shape[-1] and k.shape[-2] == v.shape[-2]
+
+
+def _heads(x: Array) -> Array:
+    """x as (B, H, T, D) whose rows have unit stride."""
+    if x.ndim != 4:
+        x = x.reshape(1, -1, *x.shape[-2:])
+    usable = x.flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
+    return x if usable else np.array(x)
+
+
+def _unfold(x: Array, outer: tuple[int, ...]) -> Array:
+    """(B, T, H, D) as (B, H, T, D): joining the heads again will copy nothing."""
+    x = x.transpose(0, 2, 1, 3)
+    return x if len(outer) == 2 else x.reshape(*outer, *x.shape[-2:])

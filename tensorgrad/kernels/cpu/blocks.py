@@ -1,6 +1,6 @@
-"""Rows of a matrix as vectors, and products of blocks: a register tile in LLVM's vectors and the loops around it.
+"""Rows of a matrix as vectors, and products of blocks: a tile of sums in registers and the loops around it.
 
-Inside a kernel a BLAS call would cost more than such a small product, and would start threads of its own."""
+Inside a kernel a BLAS call costs more than so small a product, and would start threads of its own."""
 
 from typing import Any
 
@@ -12,58 +12,15 @@ from numba.np.arrayobj import populate_array
 
 from tensorgrad.kernels.cpu.jit import helper
 
-ROWS, WIDTH = 4, 16  # of a tile: eight 256-bit sums hide the latency of two multiply-adds a cycle
-
-
-def _tile(rows: int) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
-    def tile(typing: Any, c: Any, a: Any, b: Any, i: Any, j: Any, add: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            number = context.get_value_type(c.dtype)
-            vector = ir.VectorType(number, WIDTH)
-            align = context.get_abi_alignment(number)
-            c_, a_, b_ = (
-                context.make_array(kind)(context, builder, value)
-                for kind, value in zip(signature.args[:3], args[:3], strict=True)
-            )
-            i_, j_, add_ = args[3:]
-
-            def at(array: Any, row: Any, column: Any, kind: Any) -> Any:
-                strides = cgutils.unpack_tuple(builder, array.strides)
-                offset = builder.add(builder.mul(row, strides[0]), builder.mul(column, strides[1]))
-                return cgutils.pointer_add(builder, array.data, offset, kind.as_pointer())
-
-            lanes = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
-            lines = [builder.add(i_, ir.Constant(i_.type, r)) for r in range(rows)]
-            places = [at(c_, r, j_, vector) for r in lines]
-            zero, sums = ir.Constant(vector, [0.0] * WIDTH), []
-            for place in places:
-                sums.append(cgutils.alloca_once(builder, vector))
-                start = builder.select(add_, builder.load(place, align=align), zero)
-                builder.store(start, sums[-1])
-            depth = cgutils.unpack_tuple(builder, b_.shape)[0]
-            with cgutils.for_range(builder, depth) as loop:
-                right = builder.load(at(b_, loop.index, j_, vector), align=align)
-                for r, total in zip(lines, sums, strict=True):
-                    x = builder.load(at(a_, r, loop.index, number))
-                    one = builder.insert_element(
-                        ir.Constant(vector, ir.Undefined), x, ir.Constant(ir.IntType(32), 0)
-                    )
-                    x = builder.shuffle_vector(one, one, lanes)
-                    term = builder.fmul(x, right, flags=["contract"])
-                    builder.store(builder.fadd(builder.load(total), term, flags=["contract"]), total)
-            for place, total in zip(places, sums, strict=True):
-                builder.store(builder.load(total), place, align=align)
-            return context.get_dummy_value()
-
-        return types.void(c, a, b, types.intp, types.intp, types.boolean), generate
-
-    return tile
+# Of a tile: eight sums of 256 bits hide the latency of two multiply-adds a cycle.
+ROWS, WIDTH = 4, 16
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def row(typing: Any, x: Any, i: Any) -> Any:
-    """x[i] of (M, N) whose rows have unit stride, typed as contiguous (loops over it vectorise) and not counted."""
+    """x[i] of a matrix whose rows have unit stride, typed as contiguous, so that loops vectorise.
+
+    Nothing is checked, and no reference is counted: x must outlive it."""
     line = types.Array(x.dtype, 1, "C", readonly=not x.mutable)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -84,12 +41,61 @@ def row(typing: Any, x: Any, i: Any) -> Any:
     return line(x, types.intp), generate
 
 
+def _tile(rows: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def tile(typing: Any, c: Any, a: Any, b: Any, i: Any, j: Any, add: Any) -> Any:
+        """c[i : i + rows, j : j + WIDTH] = a[i : i + rows] @ b[:, j : j + WIDTH], added if asked."""
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            number = context.get_value_type(c.dtype)
+            vector = ir.VectorType(number, WIDTH)
+            first = ir.Constant(ir.IntType(32), 0)
+            everywhere = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
+            align = context.get_abi_alignment(number)
+            target, left, right = (
+                context.make_array(kind)(context, builder, value)
+                for kind, value in zip((c, a, b), args[:3], strict=True)
+            )
+            top, column, added = args[3:]
+
+            def at(x: Any, i: Any, j: Any, kind: Any) -> Any:
+                steps = cgutils.unpack_tuple(builder, x.strides)
+                offset = builder.add(builder.mul(i, steps[0]), builder.mul(j, steps[1]))
+                return cgutils.pointer_add(builder, x.data, offset, kind.as_pointer())
+
+            lines = [builder.add(top, ir.Constant(top.type, r)) for r in range(rows)]
+            places = [at(target, line, column, vector) for line in lines]
+            sums = [cgutils.alloca_once(builder, vector) for _ in lines]
+            for total, place in zip(sums, places, strict=True):
+                old = builder.load(place, align=align)
+                start = builder.select(added, old, ir.Constant(vector, [0.0] * WIDTH))
+                builder.store(start, total)
+            with cgutils.for_range(builder, cgutils.unpack_tuple(builder, right.shape)[0]) as loop:
+                y = builder.load(at(right, loop.index, column, vector), align=align)
+                for total, line in zip(sums, lines, strict=True):
+                    x = builder.load(at(left, line, loop.index, number))
+                    x = builder.insert_element(ir.Constant(vector, ir.Undefined), x, first)
+                    x = builder.shuffle_vector(x, x, everywhere)
+                    x = builder.fmul(x, y, flags=["contract"])
+                    x = builder.fadd(builder.load(total), x, flags=["contract"])
+                    builder.store(x, total)
+            for total, place in zip(sums, places, strict=True):
+                builder.store(builder.load(total), place, align=align)
+            return context.get_dummy_value()
+
+        return types.void(c, a, b, types.intp, types.intp, types.boolean), generate
+
+    return tile
+
+
 _tall, _flat = _tile(ROWS), _tile(1)
 
 
 @helper
-def product(c, a, b, add):
-    """c (M, N) = a (M, K) @ b (K, N), added to c if asked; b and c have unit stride along N, a multiple of WIDTH."""
+def product(c: Any, a: Any, b: Any, add: bool) -> None:
+    """c (M, N) = a (M, K) @ b (K, N), added to c if asked.
+
+    N is a multiple of WIDTH, along which b and c have unit stride; a has any strides."""
     whole = c.shape[0] // ROWS * ROWS
     for j in range(0, c.shape[1], WIDTH):
         for i in range(0, whole, ROWS):

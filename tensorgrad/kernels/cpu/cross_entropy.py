@@ -1,4 +1,4 @@
-"""Cross-entropy of rows of logits with integer targets, through log-sum-exp; no row of probabilities is kept."""
+"""Cross-entropy of rows of logits with integer targets; of a row only its log-sum-exp is kept."""
 
 import math
 
@@ -6,8 +6,17 @@ import numpy as np
 
 from tensorgrad.kernels.cpu.blocks import row
 from tensorgrad.kernels.cpu.elementary import exp, larger
-from tensorgrad.kernels.cpu.jit import FLOATS, Array, Integers, Matrix, OutMatrix, OutVector
-from tensorgrad.kernels.cpu.jit import Vector, kernel, ready
+from tensorgrad.kernels.cpu.jit import (
+    Array,
+    Integers,
+    Matrix,
+    OutMatrix,
+    OutVector,
+    Vector,
+    kernel,
+    known,
+    ready,
+)
 from tensorgrad.kernels.cpu.threads import share
 
 
@@ -55,12 +64,11 @@ def backward(
 ) -> None:  # fmt: skip
     number = x.dtype.type
     classes = x.shape[1]
-    share = smoothing / number(classes)
-    everyone = number(classes)
+    spread, weights = smoothing / number(classes), number(classes)
     if weight.size:
-        everyone = number(0)
+        weights = number(0)
         for j in range(weight.size):
-            everyone += weight[j]
+            weights += weight[j]
     for i in range(lo, hi):
         xi, out, t, z = row(x, i), row(dx, i), target[i], lse[i]
         if t == ignore or t < 0 or t >= classes:
@@ -68,46 +76,35 @@ def backward(
                 out[j] = number(0)
             continue
         w = (number(1) - smoothing) * (weight[t] if weight.size else number(1))
-        scale = g[i] * (w + share * everyone)
+        scale = g[i] * (w + spread * weights)
         for j in range(xi.size):
             out[j] = scale * exp(xi[j] - z)
         out[t] -= g[i] * w
         if smoothing > 0:
-            if weight.size:
-                for j in range(xi.size):
-                    out[j] -= g[i] * share * weight[j]
-            else:
-                for j in range(xi.size):
-                    out[j] -= g[i] * share
-
-
-def _known(x: Array, target: Array, weight: Array | None) -> bool:
-    return (
-        x.dtype in FLOATS and x.ndim == 2 and target.dtype.kind in "iu"
-        and (weight is None or weight.dtype == x.dtype)
-    )  # fmt: skip
+            for j in range(xi.size):
+                out[j] -= g[i] * spread * (weight[j] if weight.size else number(1))
 
 
 def cross_entropy_forward(
     logits: Array, target: Array, weight: Array | None = None, ignore_index: int = -100,
     label_smoothing: float = 0.0,
 ) -> tuple[Array, Array] | None:  # fmt: skip
-    """Each row's loss, w (log sum exp x - x[t]), and its log-sum-exp, both (N,); 0 where t is ignore_index.
+    """Each row's loss, w (log sum exp x - x[t]), and log-sum-exp, (N,); 0 where t is ignore_index.
 
     logits (N, C), target (N,) of integers, weight (C,).  IndexError: a target that is no class."""
-    if not _known(logits, target, weight):
+    if not _fit(logits, target, weight):
         return None
-    loss, lse = np.empty(len(logits), logits.dtype), np.empty(len(logits), logits.dtype)
+    dtype = logits.dtype
+    loss, lse = np.empty(len(logits), dtype), np.empty(len(logits), dtype)
     target = ready(target.astype(np.int64, copy=False))
-    w = np.empty(0, logits.dtype) if weight is None else ready(weight)
     wrong = share(
-        forward[logits.dtype], len(logits), 2 * logits.size,
-        ready(logits), target, w, ignore_index, label_smoothing, loss, lse,
+        forward[dtype], len(logits), logits.size, ready(logits), target, _vector(weight, dtype),
+        ignore_index, label_smoothing, loss, lse,
     )  # fmt: skip
     if wrong:
         raise IndexError(
-            f"cross_entropy: target {target[wrong - 1]} of row {wrong - 1} is not one of the "
-            f"{logits.shape[1]} classes, nor ignore_index ({ignore_index})"
+            f"cross_entropy: target {target[wrong - 1]} of row {wrong - 1} is neither one of the "
+            f"{logits.shape[1]} classes nor ignore_index, {ignore_index}"
         )
     return loss, lse
 
@@ -116,15 +113,31 @@ def cross_entropy_backward(
     g: Array, logits: Array, target: Array, lse: Array, weight: Array | None = None,
     ignore_index: int = -100, label_smoothing: float = 0.0,
 ) -> Array | None:  # fmt: skip
-    """w g (softmax(x) - onehot(t)), (N, C), from the gradient g of each row's loss, (N,) or one number for all."""
-    if not _known(logits, target, weight):
+    """g w (softmax(x) - onehot(t)), (N, C); g is the gradient of each row's loss, (N,), or of all, ()."""
+    if not _fit(logits, target, weight) or not known(logits, lse) or lse.shape != target.shape:
         return None
-    dx = np.empty(logits.shape, logits.dtype)
-    g = ready(np.broadcast_to(g, lse.shape).astype(logits.dtype, copy=False))
-    target = ready(target.astype(np.int64, copy=False))
-    w = np.empty(0, logits.dtype) if weight is None else ready(weight)
+    dtype = logits.dtype
+    if np.shape(g) == lse.shape:
+        g = ready(g.astype(dtype, copy=False))
+    elif np.ndim(g) == 0:
+        g = np.full(lse.shape, g, dtype)
+    else:
+        return None
+    dx = np.empty(logits.shape, dtype)
     share(
-        backward[logits.dtype], len(logits), 2 * logits.size,
-        g, ready(logits), target, ready(lse), w, ignore_index, label_smoothing, dx,
+        backward[dtype], len(logits), logits.size, g, ready(logits),
+        ready(target.astype(np.int64, copy=False)), ready(lse), _vector(weight, dtype),
+        ignore_index, label_smoothing, dx,
     )  # fmt: skip
     return dx
+
+
+def _fit(logits: Array, target: Array, weight: Array | None) -> bool:
+    if not known(logits, weight) or logits.ndim != 2 or target.dtype.kind not in "iu":
+        return False
+    rows, classes = logits.shape
+    return target.shape == (rows,) and (weight is None or weight.shape == (classes,))
+
+
+def _vector(weight: Array | None, dtype: np.dtype[np.floating]) -> Array:
+    return np.empty(0, dtype) if weight is None else ready(weight)

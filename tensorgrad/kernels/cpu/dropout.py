@@ -1,8 +1,8 @@
-"""Dropout with a mask that was drawn before: x scale where kept, else 0.  Srivastava et al. 2014."""
+"""Dropout by a mask drawn before: x scale where kept, else 0.  Srivastava et al. 2014."""
 
 import numpy as np
 
-from tensorgrad.kernels.cpu.jit import FLOATS, Array, Bools, OutVector, Vector, kernel, ready
+from tensorgrad.kernels.cpu.jit import Array, Bools, OutVector, Vector, kernel, known, ready
 from tensorgrad.kernels.cpu.threads import share
 
 
@@ -15,9 +15,10 @@ def apply(lo: int, hi: int, x: Vector, keep: Bools, scale: float, y: OutVector) 
 
 
 def dropout(x: Array, keep: Array, scale: float) -> Array | None:
-    """x scale where keep, else 0; the gradient is dropout(g, keep, scale)."""
-    if x.dtype not in FLOATS or keep.dtype != np.bool_ or keep.shape != x.shape:
+    """x scale where keep, else x 0; the gradient is dropout(g, keep, scale)."""
+    if not known(x) or keep.dtype != np.bool_ or keep.shape != x.shape:
         return None
     y = np.empty(x.shape, x.dtype)
-    share(apply[x.dtype], x.size, 0.5 * x.size, ready(x).ravel(), ready(keep).ravel(), scale, y.ravel())
+    mask = ready(keep).ravel()
+    share(apply[x.dtype], x.size, 0.15 * x.size, ready(x).ravel(), mask, scale, y.ravel())
     return y

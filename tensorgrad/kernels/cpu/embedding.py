@@ -1,15 +1,17 @@
-"""The gradient of a table of rows from which an index picked: each picked row's gradient is added to its own."""
+"""The gradient of a table from which an index picked rows: the sum of what arrives for each row."""
 
 import numpy as np
 
 from tensorgrad.kernels.cpu.blocks import row
-from tensorgrad.kernels.cpu.jit import FLOATS, Array, Integers, Matrix, OutMatrix, kernel, ready
+from tensorgrad.kernels.cpu.jit import Array, Integers, Matrix, OutMatrix, kernel, known, ready
 from tensorgrad.kernels.cpu.threads import share
 
 
 @kernel
 def backward(lo: int, hi: int, g: Matrix, index: Integers, skip: int, dw: OutMatrix) -> int:
-    """Columns lo to hi, so that threads never meet and every sum runs in the order of the index."""
+    """Columns lo to hi: threads never meet, and every sum runs in the order of the index.
+
+    Answers 1 + the last place of an index that is no row, or 0."""
     wrong = 0
     g, dw = g[:, lo:hi], dw[:, lo:hi]
     for i in range(index.size):
@@ -25,15 +27,17 @@ def backward(lo: int, hi: int, g: Matrix, index: Integers, skip: int, dw: OutMat
 def embedding_backward(
     g: Array, index: Array, num_embeddings: int, padding_idx: int | None = None
 ) -> Array | None:
-    """dweight[index[i]] += g[i]: (num_embeddings, C) from g (..., C) and an integer index (...)."""
-    if g.dtype not in FLOATS or index.dtype.kind not in "iu":
+    """dweight[index[i]] += g[i], (num_embeddings, C), from g (..., C) and integers index (...).
+
+    The row padding_idx stays 0.  IndexError: an index that is no row of the table."""
+    if not known(g) or index.dtype.kind not in "iu" or g.shape[:-1] != index.shape or g.ndim == 0:
         return None
     columns = g.shape[-1]
     dw = np.zeros((num_embeddings, columns), g.dtype)
     index = ready(index.astype(np.int64, copy=False)).ravel()
+    rows = ready(g).reshape(len(index), columns)
     skip = -1 if padding_idx is None else padding_idx
-    rows = ready(g).reshape(index.size, columns)
-    wrong = share(backward[g.dtype], columns, g.size + 4 * index.size, rows, index, skip, dw)
+    wrong = share(backward[g.dtype], columns, 0.15 * g.size, rows, index, skip, dw)
     if wrong:
         raise IndexError(
             f"embedding: index {index[wrong - 1]} is not one of the {num_embeddings} rows of the table"

@@ -1,15 +1,14 @@
-"""GELU, x Phi(x), and its tanh approximation.  Hendrycks and Gimpel 2016."""
+"""GELU, x Phi(x), and its tanh form.  Hendrycks and Gimpel 2016."""
 
 import math
 
 import numpy as np
 
 from tensorgrad.kernels.cpu.elementary import exp, normal_cdf
-from tensorgrad.kernels.cpu.jit import FLOATS, Array, OutVector, Vector, kernel, ready
+from tensorgrad.kernels.cpu.jit import Array, OutVector, Vector, kernel, known, ready
 from tensorgrad.kernels.cpu.threads import share
 
-SLOPE = 2 * math.sqrt(2 / math.pi)
-CUBIC = 0.044715
+SLOPE, CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 BELL = 1 / math.sqrt(2 * math.pi)
 
 
@@ -46,27 +45,27 @@ def erf_forward(lo: int, hi: int, x: Vector, y: OutVector) -> None:
 def erf_backward(lo: int, hi: int, g: Vector, x: Vector, dx: OutVector) -> None:
     g, x, dx = g[lo:hi], x[lo:hi], dx[lo:hi]
     number = x.dtype.type
-    half, bell = number(-0.5), number(BELL)
+    half, height = number(-0.5), number(BELL)
     for i in range(x.size):
-        e = exp(half * x[i] * x[i])
-        dx[i] = g[i] * (normal_cdf(x[i], e) + x[i] * bell * e)
+        bell = exp(half * x[i] * x[i])
+        dx[i] = g[i] * (normal_cdf(x[i], bell) + x[i] * height * bell)
 
 
 def gelu_forward(x: Array, approximate: str = "none") -> Array | None:
-    """x Phi(x), or 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x**3))) where approximate is "tanh"."""
-    if x.dtype not in FLOATS:
+    """x Phi(x); approximate="tanh": 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x**3)))."""
+    if not known(x):
         return None
     y = np.empty(x.shape, x.dtype)
     run = tanh_forward if approximate == "tanh" else erf_forward
-    share(run[x.dtype], x.size, x.size, ready(x).ravel(), y.ravel())
+    share(run[x.dtype], x.size, 0.7 * x.size, ready(x).ravel(), y.ravel())
     return y
 
 
 def gelu_backward(g: Array, x: Array, approximate: str = "none") -> Array | None:
     """The gradient of the input, from that of the output and the input itself."""
-    if x.dtype not in FLOATS or g.dtype != x.dtype:
+    if not known(x, g) or g.shape != x.shape:
         return None
     dx = np.empty(x.shape, x.dtype)
     run = tanh_backward if approximate == "tanh" else erf_backward
-    share(run[x.dtype], x.size, 2 * x.size, ready(g).ravel(), ready(x).ravel(), dx.ravel())
+    share(run[x.dtype], x.size, 0.9 * x.size, ready(g).ravel(), ready(x).ravel(), dx.ravel())
     return dx

@@ -1,10 +1,10 @@
-"""`kernel`: a function on arrays, compiled by Numba for float32 and for float64, each when first asked for, and kept on disk.
+"""`kernel`: a function on arrays, compiled by Numba for float32 or float64 when first needed, and kept on disk.
 
-The annotations are the signature: `float` is the kernel's own dtype, and an array that is not an Out is read-only."""
+Its annotations are its signature: `float` is the kernel's own dtype, an array that is not an Out is read-only."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, get_type_hints
 from zlib import crc32
 
 import numpy as np
@@ -13,6 +13,7 @@ from numba.extending import register_jitable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Compiled = Callable[..., Any]
+F = TypeVar("F", bound=Compiled)
 
 Vector = Annotated[Array, 1, "C", "float", "in"]
 Matrix = Annotated[Array, 2, "C", "float", "in"]
@@ -27,48 +28,57 @@ OutBoard = Annotated[Array, 4, "C", "float", "out"]
 
 FLOATS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 
-# Sums may be reordered (that is what vectorises them) and products contracted; NaN, inf and division stay IEEE's.
-helper = register_jitable(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-exact = register_jitable(error_model="numpy", fastmath={"contract"})
+# Sums may be reordered (which is what vectorises them) and multiply-adds fused; NaN, inf and division stay IEEE's.
+OPTIONS = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
 
-# Numba's cache looks at a kernel's own file only, so the helpers' text becomes part of its name.
-_helpers = crc32(b"".join(Path(__file__).with_name(name).read_bytes() for name in ("elementary.py", "blocks.py")))
-
-
-def _numba_type(hint: Any, number: types.Type) -> types.Type:
-    if hint in (int, bool, type(None)):
-        return {int: types.int64, bool: types.boolean}.get(hint, types.void)
-    if hint is float:
-        return number
-    ndim, layout, element, way = hint.__metadata__
-    dtype = {"float": number, "int": types.int64, "bool": types.boolean}[element]
-    return types.Array(dtype, ndim, layout, readonly=way == "in")
+# Numba's cache watches a kernel's own file; what the kernels share becomes part of their names.
+SHARED = b"".join(
+    Path(__file__).with_name(name).read_bytes() for name in ("jit.py", "elementary.py", "blocks.py")
+)
 
 
 class Kernel(dict[np.dtype[Any], Compiled]):
     """The compiled function of each dtype: `kernel[x.dtype](lo, hi, x, out)`."""
 
-    def __init__(self, python: Callable[..., Any]) -> None:
+    def __init__(self, python: Compiled) -> None:
         self.python = python
-        python.__qualname__ += f"_{_helpers:08x}"
+        python.__qualname__ += f"_{crc32(SHARED):08x}"
 
     def __missing__(self, dtype: np.dtype[Any]) -> Compiled:
         hints = get_type_hints(self.python, include_extras=True)
-        returned, *arguments = (
-            _numba_type(hints[name], FLOATS[dtype]) for name in ("return", *list(hints)[:-1])
-        )
-        options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+        *arguments, returned = (_numba_type(hint, FLOATS[dtype]) for hint in hints.values())
         try:
-            compiled = njit(returned(*arguments), cache=True, **options)(self.python)
-        except RuntimeError:  # no folder to write a cache to
-            compiled = njit(returned(*arguments), **options)(self.python)
+            compiled = njit(returned(*arguments), cache=True, nogil=True, **OPTIONS)(self.python)
+        except RuntimeError:  # no folder to keep it in
+            compiled = njit(returned(*arguments), nogil=True, **OPTIONS)(self.python)
         self[dtype] = compiled
-        return compiled
+        return cast(Compiled, compiled)
 
 
-def kernel(python: Callable[..., Any]) -> Kernel:
+def _numba_type(hint: Any, number: Any) -> Any:
+    plain = {int: types.int64, bool: types.boolean, float: number, type(None): types.void}
+    if hint in plain:
+        return plain[hint]
+    ndim, layout, element, way = hint.__metadata__
+    dtype = {"float": number, "int": types.int64, "bool": types.boolean}[element]
+    return types.Array(dtype, ndim, layout, readonly=way == "in")
+
+
+def kernel(python: Compiled) -> Kernel:
     """Compile `python(lo, hi, ...)` as its annotations say; it works on rows or elements lo to hi."""
     return Kernel(python)
+
+
+def helper(python: F) -> F:
+    """A function that kernels call; it is compiled into each of them."""
+    return cast(F, register_jitable(**OPTIONS)(python))
+
+
+def known(x: Array, *others: Array | None) -> bool:
+    """Whether kernels know the dtype of x, and the others, where given, share it."""
+    if x.dtype not in FLOATS:
+        return False
+    return all(a is None or a.dtype == x.dtype for a in others)
 
 
 def ready(x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""softmax and log_softmax over rows, and their gradients."""
+"""softmax and log_softmax over the last dim, and their gradients."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from tensorgrad.kernels.cpu.blocks import row
 from tensorgrad.kernels.cpu.elementary import exp, larger
-from tensorgrad.kernels.cpu.jit import FLOATS, Array, Matrix, OutMatrix, kernel, ready
+from tensorgrad.kernels.cpu.jit import Array, Matrix, OutMatrix, kernel, known, ready
 from tensorgrad.kernels.cpu.threads import share
 
 
@@ -18,17 +18,15 @@ def forward(lo: int, hi: int, x: Matrix, y: OutMatrix, log: bool) -> None:
         top, total = xi[0], number(0)
         for j in range(xi.size):
             top = larger(top, xi[j])
+        for j in range(xi.size):
+            e = exp(xi[j] - top)
+            out[j] = e
+            total += e
         if log:
-            for j in range(xi.size):
-                total += exp(xi[j] - top)
             total = math.log(total)
             for j in range(xi.size):
                 out[j] = xi[j] - top - total
         else:
-            for j in range(xi.size):
-                e = exp(xi[j] - top)
-                out[j] = e
-                total += e
             total = number(1) / total
             for j in range(xi.size):
                 out[j] *= total
@@ -52,61 +50,43 @@ def backward(lo: int, hi: int, g: Matrix, y: Matrix, dx: OutMatrix, log: bool) -
                 out[j] = yi[j] * (gi[j] - total)
 
 
-SMALL = 4096  # elements up to which the call, not the work, is what costs
-
-
 def _forward(x: Array, log: bool) -> Array | None:
-    if 0 < x.size < SMALL and x.ndim:
-        try:
-            y = np.empty(x.shape, x.dtype)
-            rows, out = (x, y) if x.ndim == 2 else (x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1]))
-            forward[x.dtype](0, len(rows), rows, out, log)
-            return y
-        except (KeyError, TypeError):
-            pass  # a dtype that kernels decline, or strides that they take only as a copy
-    if x.dtype not in FLOATS or x.ndim == 0:
+    if not known(x) or x.ndim == 0:
         return None
     y = np.empty(x.shape, x.dtype)
     if x.size:
-        shape = (-1, x.shape[-1])
-        work = 1.5 * x.size
-        share(forward[x.dtype], x.size // x.shape[-1], work, ready(x).reshape(shape), y.reshape(shape), log)
+        rows = (-1, x.shape[-1])
+        xs, ys = ready(x).reshape(rows), y.reshape(rows)
+        share(forward[x.dtype], len(xs), x.size, xs, ys, log)
     return y
 
 
-def _backward(g: Array, y: Array, log: bool) -> Array | None:
-    if 0 < y.size < SMALL and y.ndim == 2 and g.dtype == y.dtype:
-        try:
-            dx = np.empty(y.shape, y.dtype)
-            backward[y.dtype](0, len(y), g, y, dx, log)
-            return dx
-        except (KeyError, TypeError):
-            pass
-    if y.dtype not in FLOATS or g.dtype != y.dtype or y.ndim == 0:
+def _backward(g: Array, out: Array, log: bool) -> Array | None:
+    if not known(out, g) or out.ndim == 0 or g.shape != out.shape:
         return None
-    dx = np.empty(y.shape, y.dtype)
-    if y.size:
-        shape = (-1, y.shape[-1])
-        g, x = ready(g).reshape(shape), ready(y).reshape(shape)
-        share(backward[y.dtype], len(x), y.size, g, x, dx.reshape(shape), log)
+    dx = np.empty(out.shape, out.dtype)
+    if out.size:
+        rows = (-1, out.shape[-1])
+        gs, ys = ready(g).reshape(rows), ready(out).reshape(rows)
+        share(backward[out.dtype], len(ys), 0.3 * out.size, gs, ys, dx.reshape(rows), log)
     return dx
 
 
 def softmax_forward(x: Array) -> Array | None:
-    """exp(x) / sum(exp(x)) over the last axis."""
+    """exp(x) / sum(exp(x)) over the last dim."""
     return _forward(x, False)
 
 
 def softmax_backward(g: Array, out: Array) -> Array | None:
-    """out (g - sum(g out)) over the last axis."""
+    """out (g - sum(g out)) over the last dim."""
     return _backward(g, out, False)
 
 
 def log_softmax_forward(x: Array) -> Array | None:
-    """x - log(sum(exp(x))) over the last axis."""
+    """x - log(sum(exp(x))) over the last dim."""
     return _forward(x, True)
 
 
 def log_softmax_backward(g: Array, out: Array) -> Array | None:
-    """g - exp(out) sum(g) over the last axis."""
+    """g - exp(out) sum(g) over the last dim."""
     return _backward(g, out, True)
