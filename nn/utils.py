@@ -60,9 +60,8 @@ def clip_grads_with_norm_(parameters: Tensors, max_norm: float, total_norm: Tens
     total = total_norm.array
     xp = xp_of(total)
     factor = xp.asarray(xp.minimum(float(max_norm) / (total + 1e-6), 1))
-    if (
-        isinstance(factor, np.ndarray) and factor == 1
-    ):  # on a GPU the look would cost more than the product
+    # On a GPU a look at the factor would cost more than the product.
+    if isinstance(factor, np.ndarray) and factor == 1:
         return
     for grad in _grads(parameters):
         grad *= move(factor, device_of(grad)).astype(grad.dtype)

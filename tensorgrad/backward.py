@@ -39,7 +39,7 @@ def run(
     """
     roots = list(roots)
     waiting: dict[Node, Any] = {}  # the gradients of the nodes in the queue
-    ours: set[Node] = set()  # nodes whose gradient is a buffer allocated here: safe to add into
+    ours: set[Node] = set()  # those whose gradient is a buffer that nobody else holds: safe to write into
     queue: list[tuple[int, Node]] = []
     between = None if sinks is None else _between([node for node, _ in roots], sinks, stop)
     watched = nodes.watched
@@ -61,15 +61,17 @@ def run(
     while queue:
         node = heappop(queue)[1]
         g = waiting.pop(node)
-        ours.discard(node)
         op = node.op
+        mine = node in ours
+        if mine:
+            ours.remove(node)
         if stop and sinks is not None and node in sinks:
             sinks[node] = g
             continue
         if watched and node.peek() is not None:
-            g = _call_hooks(node, g, sinks, record)
+            g, mine = _call_hooks(node, g, sinks, record), False
         if sinks is not None and node in sinks:
-            sinks[node] = g
+            sinks[node], mine = g, False
         if op is None:
             if sinks is None:
                 _receive(node, g, False, record)
@@ -104,7 +106,7 @@ def run(
                 continue
             if parts is None:
                 args = kept[i]
-                part = op.rules[i](g, *args)
+                part = (op.reuse if mine and op.reuse is not None else op.rules[i])(g, *args)
                 if freeing:
                     kept[i] = None
             else:
@@ -118,6 +120,9 @@ def run(
                 fresh = not record and part is not g and op.pure and _is_fresh(part, args, parts, i)
                 _receive(parent, part, fresh, record)
             else:
+                if parent.op is not None and parent.op.reuse is not None and not record and parent not in waiting:
+                    if (mine if part is g else _is_fresh(part, args, parts, i)) and op.pure:
+                        ours.add(parent)
                 wait(parent, part)
             if mode.careful and mode.thread.anomaly:
                 _check_finite(node, i, part, g)

@@ -20,16 +20,23 @@ from tensorgrad.ops import elementwise as E
 from tensorgrad.ops.indexing import _slice, _take, in_steps, split_index
 from tensorgrad.tensor import Operable, Tensor, method
 from tensorgrad.tracer import Tracer
-from tensorgrad.views import rewritten
+from tensorgrad.views import rewritten, shares_a_leaf
 
 
 def _check(name: str, x: Any) -> None:
     if isinstance(x, Tracer):
         raise RuntimeError(f"{name}: a value being traced by {type(x).__name__} cannot be changed in place")
-    if mode.thread.grad and x.node is not None and x.node.op is None:
-        raise RuntimeError(
-            f"{name}: a leaf that requires grad cannot be changed in place; do it under no_grad(), or on a clone()"
-        )
+    if mode.careful:
+        memory.renew(x)
+    if mode.thread.grad and x.node is not None:
+        if x.node.op is None:
+            raise RuntimeError(
+                f"{name}: a leaf that requires grad cannot be changed in place; do it under no_grad(), or on a clone()"
+            )
+        if x.node.op.view and shares_a_leaf(x):
+            raise RuntimeError(
+                f"{name}: this is a view of a leaf that requires grad; do it under no_grad(), or on a clone()"
+            )
     if is_array(x.array) and isinstance(x.array, np.ndarray) and not x.array.flags.writeable:
         raise RuntimeError(f"{name}: this tensor is read-only memory or was expanded; clone() it first")
     if 0 in getattr(x.array, "strides", ()) and x.array.size > 1:

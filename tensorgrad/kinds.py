@@ -60,12 +60,13 @@ def fused(name: str, source: Source, formula: Callable[..., Any], *, floats: boo
           outputs: tuple[str, ...] = ("out",), visible: int = 1, **rules: Rule) -> Any:
     """A faster twin of `formula(inputs..., parameters...)`, a function of ops of the table.
 
+    reuse: the rule of a unary op once more, free to write its part into g, called where nobody else holds g.
     Plain backward uses the rules; forward mode, and higher order where a rule asks for residuals, replay the formula.
     """
-    joint = rules.pop("joint", None)
+    joint, reuse = rules.pop("joint", None), rules.pop("reuse", None)
     return flatten(
         Op(name, source, "fused", rules, joint=joint, floats=floats, outputs=outputs, visible=visible,
-           formula=formula)
+           formula=formula, reuse=reuse)
     )
 
 

@@ -23,6 +23,7 @@ busy = False
 renew: Callable[[Any], Any] = lambda x: x  # views.py puts its own here
 """A tensor whose memory was rewritten with history after its node was born gets its new node."""
 
+_END = 1 << 63  # behind the last byte of anything
 _writes: dict[int, tuple[Any, list[tuple[int, int, int]]]] = {}
 """id of a root buffer -> (weak reference to it, [(first byte, end byte, time)])."""
 
@@ -52,7 +53,7 @@ def stamp(array: Any) -> None:
     root = root_of(array)
     last_write = time = tick()
     key = id(root)
-    low, high = span(array)
+    low, high = (0, _END) if root is array else span(array)
     entry = _writes.get(key)
     if entry is None or entry[0]() is not root:
         _writes[key] = (weakref.ref(root, lambda _, key=key: _writes.pop(key, None)), [(low, high, time)])

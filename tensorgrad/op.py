@@ -35,7 +35,7 @@ class Op:
     outputs: the names of what the source returns; the first `visible` are the result, the rest residuals.
     many: the source returns a tuple of any length (split), and rules receive a list of gradients.
     floats: integers become floats first (exp), as in PyTorch.  view: the result may share the input's memory.
-    formula: the readable function a fused op stands for.
+    formula: the readable function a fused op stands for.  reuse: the rule of a unary op, free to overwrite its g.
     """
 
     def __init__(
@@ -53,10 +53,11 @@ class Op:
         many: bool = False,
         view: bool = False,
         formula: Callable[..., Any] | None = None,
+        reuse: Rule | None = None,
     ) -> None:
         self.name, self.source, self.kind = name, source, kind
         self.outputs, self.visible = outputs, visible
-        self.floats, self.view, self.formula = floats, view, formula
+        self.floats, self.view, self.formula, self.reuse = floats, view, formula, reuse
         self.variadic, self.many = variadic, many
         self.inputs, self.params = _signature(source)
         self.joint = joint
@@ -253,7 +254,7 @@ class Op:
 class _Pick:
     """The op of a node that stands for one output of a node with several; backward knows it."""
 
-    name, joint, rules, view, kind = "pick", None, (), True, "linear"
+    name, joint, rules, view, kind, reuse = "pick", None, (), True, "linear", None
 
 
 PICK = _Pick()

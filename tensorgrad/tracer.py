@@ -62,6 +62,10 @@ class Tracer(Operable):
     def device(self) -> Any:
         return self.value.device
 
+    def detach(self) -> Any:
+        """The value without its derivative, in this transform and in those around it."""
+        return self.value.detach() if isinstance(self.value, Operable) else self.value
+
     def item(self) -> Any:
         raise RuntimeError(
             f"item(): the value is being traced by {type(self).__name__}; Python numbers would lose its derivative"

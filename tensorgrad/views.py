@@ -1,7 +1,7 @@
-"""In-place changes that reach other tensors: writing to a view rewrites the history of all that share its memory.
+"""In-place changes that other tensors see: a write to shared memory with history is noted beside the memory.
 
-A root buffer written with history gets a `Version`: a node that stands for the whole buffer. Tensors on that memory
-whose node is older are renewed from it when they are next used; while a Version lives, ops take the careful caller.
+A tensor on that memory whose own history is older takes the write over when it is next used (`renew`): the elements
+written have the write's history, the others keep theirs.  While a note lives, ops take the careful caller.
 """
 
 from __future__ import annotations
@@ -10,138 +10,261 @@ import sys
 import weakref
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tensorgrad import memory, mode
+from tensorgrad.backend import xp_of
+from tensorgrad.fit import broadcast
 from tensorgrad.kinds import linear
-from tensorgrad.node import Node
-from tensorgrad.op import Op
+from tensorgrad.node import Node, tick
 from tensorgrad.tensor import Tensor
 
 
 class Region(NamedTuple):
-    """The elements a view covers, counted in elements of its contiguous root."""
+    """The elements an array covers, in elements counted from the first of the memory that it lies in."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int
 
     def of(self, flat: Any) -> Any:
-        step = flat.itemsize
-        return np.lib.stride_tricks.as_strided(
-            flat[self.offset :], self.shape, tuple(s * step for s in self.strides)
+        """The view of `flat`, memory laid out as a vector, that lies here."""
+        strides = tuple(s * flat.itemsize for s in self.strides)
+        return xp_of(flat).lib.stride_tricks.as_strided(flat[self.offset :], self.shape, strides)
+
+    def covers(self, other: Region) -> bool:
+        """Whether every element of `other` is surely one of these: the same region, or a block without gaps."""
+        if self == other:
+            return True
+        first, last = self.ends()
+        low, high = other.ends()
+        count = 1
+        for n in self.shape:
+            count *= n
+        return count == last - first + 1 and first <= low and high <= last
+
+    def meets(self, other: Region) -> bool:
+        """Whether an element may be in both."""
+        (first, last), (low, high) = self.ends(), other.ends()
+        return first <= high and low <= last
+
+    def ends(self) -> tuple[int, int]:
+        """The first and the last element in memory."""
+        steps = [(n - 1) * s for n, s in zip(self.shape, self.strides)]
+        return self.offset + sum(s for s in steps if s < 0), self.offset + sum(s for s in steps if s > 0)
+
+
+# ---- three linear ops between regions of one memory of `size` elements
+
+
+def _patch(xp: Any, x: Any, value: Any, /, at: Region, over: Region, size: int) -> Any:
+    flat = xp.zeros(size, x.dtype)
+    at.of(flat)[...] = x
+    over.of(flat)[...] = value
+    return at.of(flat).copy()
+
+
+patch = linear(
+    "patch", _patch,
+    dx=lambda g, at, over, size: erase(g, at, over, size),
+    dvalue=lambda g, at, over, size: carry(g, at, over, size),
+)  # fmt: skip
+"""x, which lies `at`, with the elements that lie also in `over` taken from value, which lies there."""
+erase = linear(
+    "erase", lambda xp, x, /, at, over, size: _patch(xp, x, 0, at, over, size),
+    dx=lambda g, at, over, size: erase(g, at, over, size),
+)  # fmt: skip
+carry = linear(
+    "carry", lambda xp, x, /, at, to, size: _patch(xp, xp.zeros(to.shape, x.dtype), x, to, at, size),
+    dx=lambda g, at, to, size: carry(g, to, at, size),
+)  # fmt: skip
+"""What lies at `to` when x is put at `at` into zeros."""
+
+
+# ---- notes
+
+
+class Write(NamedTuple):
+    """Elements written at a time, and the node of their values; None for constants."""
+
+    region: Region
+    node: Node | None
+    time: int
+
+
+class Notes:
+    """The writes to one memory that tensors on it may not have heard of, oldest first."""
+
+    def __init__(self, root: Any, key: int) -> None:
+        low, high = memory.span(root)
+        self.low, self.size, self.dtype = low, (high - low) // root.itemsize, root.dtype
+        self.root = weakref.ref(root, lambda _: _forget(key))
+        self.writes: list[Write] = []
+
+    def region(self, array: Any) -> Region:
+        step = array.itemsize
+        return Region(
+            tuple(array.shape), tuple(s // step for s in array.strides), (_address(array) - self.low) // step
         )
 
 
-def _write(xp: Any, x: Any, value: Any, /, region: Region) -> Any:
-    out = x.copy()
-    region.of(out.reshape(-1))[...] = value
-    return out
+_notes: dict[int, Notes] = {}
+"""By the id of the array that owns the memory."""
+
+_patience = 64  # uses of noted memory until the next look for notes that nobody can read
+_uses = 0
 
 
-def _place(xp: Any, value: Any, /, region: Region, shape: tuple[int, ...]) -> Any:
-    return _write(xp, xp.zeros(shape, value.dtype), value, region)
+def _forget(key: int, pop: Any = _notes.pop, ending: Any = sys.is_finalizing, step: Any = mode.be_careful) -> None:
+    if pop(key, None) is not None and not ending():
+        step(-1)
 
 
-read_region = linear(
-    "read_region", lambda xp, x, /, region: region.of(xp.ascontiguousarray(x).reshape(-1)).copy(),
-    dx=lambda g, x_shape, region: place_region(g, region, x_shape),
-)  # fmt: skip
-place_region = linear("place_region", _place, dvalue=lambda g, region: read_region(g, region))
-write_region = linear(
-    "write_region", _write,
-    dx=lambda g, region: g - place_region(read_region(g, region), region, g.shape),
-    dvalue=lambda g, region: read_region(g, region),
-)  # fmt: skip
-
-
-class Version(NamedTuple):
-    """What a root buffer has become: a node of the root's shape, and whether it had one before."""
-
-    root: Any
-    node: Node
-    known: bool
-
-
-_versions: dict[int, Version] = {}
-
-
-def _forget(key: int) -> None:
-    if _versions.pop(key, None) is not None:
-        mode.be_careful(-1)
-
-
-def region_of(array: Any, root: Any) -> Region:
-    step = root.itemsize
-    offset = (array.__array_interface__["data"][0] - root.__array_interface__["data"][0]) // step
-    return Region(array.shape, tuple(s // step for s in array.strides), offset)
+def _address(array: Any) -> int:
+    return int(array.data.ptr) if hasattr(array.data, "ptr") else int(array.__array_interface__["data"][0])
 
 
 def rewritten(x: Tensor, node: Node | None) -> None:
-    """Note that the memory of x now holds what `node` made; x takes the node, others are renewed when used."""
-    before, array = x.node, x.array
+    """Note that the memory of x now holds what `node` made; x takes the node, others take it when next used."""
+    if x.node is None and node is None:
+        return
     x.node = node
-    if before is None and node is None:
-        return
-    root = memory.root_of(array)
-    shared = array is not root or sys.getrefcount(root) > 4
-    if not shared:
-        return
-    if not isinstance(root, np.ndarray) or not root.flags.c_contiguous or root.dtype != array.dtype:
-        raise RuntimeError(
-            "in-place: this tensor is a view of memory whose layout cannot be tracked; "
-            "use the out-of-place operation and assign its result"
-        )
+    root = memory.root_of(x.array)
     key = id(root)
-    old = _versions.get(key)
-    base = old.node if old is not None else _base(before, root)
-    region = region_of(array, root)
-    if region.shape == root.shape and array.flags.c_contiguous:
-        version = node
-    else:
-        op: Op = write_region.op
-        version = Node(op, (base, node), ((region,) if base is not None else None, (region,)), root.shape)
-    if version is None:  # constants over the whole buffer: no history left, but others must learn it
-        version = Node(None, (), lambda: None, root.shape)
-    if old is None:
+    alone = x.array is root
+    del root
+    if alone and sys.getrefcount(x.array) == 2:  # this attribute and the call: nobody else can see it
+        _forget(key)
+        return
+    if len(_notes) > 8:
+        sweep()
+    root = memory.root_of(x.array)
+    if root.dtype != x.array.dtype:
+        raise RuntimeError("in-place: memory seen under two dtypes has no history; change a clone() instead")
+    notes = _notes.get(key)
+    if notes is None:
+        notes = _notes[key] = Notes(root, key)
         mode.be_careful(1)
-    _versions[key] = Version(weakref.ref(root, lambda _: _forget(key)), version, base is not None or before is None)
-    if node is not None and node.born < version.born:
-        x.__dict__["as_of"] = version.born
-
-
-def _base(node: Node | None, root: Any) -> Node | None:
-    """The node of the whole buffer that a view was taken from: up through the ops that make views."""
-    while node is not None and node.op is not None and node.op.view and node.shape != root.shape:
-        node = node.parents[0]
-    if node is None:
-        return None
-    if node.op is None:
-        raise RuntimeError(
-            "in-place: this tensor is a view of a leaf that requires grad; use torch-like no_grad(), or clone() first"
-        )
-    if node.shape != root.shape:
-        raise RuntimeError(
-            f"in-place: a view of shape {node.shape} of a buffer of shape {root.shape} cannot be tracked; clone() it first"
-        )
-    return node
+    region = notes.region(x.array)
+    time = x.__dict__["as_of"] = tick()
+    notes.writes = [w for w in notes.writes if not region.covers(w.region)] + [Write(region, node, time)]
 
 
 def renew(x: Tensor) -> Tensor:
-    """x itself, or with a new node where its memory was rewritten after its own was born."""
-    version = _versions.get(id(memory.root_of(x.array)))
-    if version is None or version.root() is None:
+    """x itself, after its node has taken over what was written to its memory since."""
+    notes = _notes.get(id(memory.root_of(x.array))) if _notes else None
+    if notes is None or notes.root() is None or "detached" in x.__dict__:
         return x
-    node = x.node
-    age = x.__dict__.get("as_of", 0) if node is None else max(node.born, x.__dict__.get("as_of", 0))
-    if age >= version.node.born or (node is not None and node.op is None):
+    node, array = x.node, x.array
+    if node is not None and node.op is None:
         return x
-    if "detached" in x.__dict__ or not memory.written_since(x.array, age):
+    age = max(x.__dict__.get("as_of", 0), 0 if node is None else node.born)
+    if notes.writes[-1].time <= age:
+        _look_around()
         return x
-    root = version.root()
-    region = region_of(x.array, root)
-    x.node = Node(read_region.op, (version.node,), ((root.shape, region),), x.shape)
+    if 0 in array.strides and array.size:  # expanded: the elements behind it, and expanded again
+        array = array[tuple(slice(0, 1) if s == 0 else slice(None) for s in array.strides)]
+        node = _unexpanded(node, array.shape)
+    at = notes.region(array)
+    for region, written, time in notes.writes:
+        if time > age and region.meets(at):
+            if region.covers(at):
+                node = _made(carry, (written,), (region, at, notes.size), at.shape)
+            elif node is not written:
+                node = _made(patch, (node, written), (at, region, notes.size), at.shape)
+    if array is not x.array:
+        node = _made(broadcast, (node,), (array.shape,), x.shape)
+    x.node = node
+    x.__dict__["as_of"] = notes.writes[-1].time
+    _look_around()
     return x
+
+
+def _made(op: Any, parents: tuple[Node | None, ...], asked: tuple[Any, ...], shape: tuple[int, ...]) -> Node | None:
+    """A node whose value is in memory already; None if it would have no parents."""
+    if all(p is None for p in parents):
+        return None
+    return Node(op.op, parents, tuple(None if p is None else asked for p in parents), shape)
+
+
+def _unexpanded(node: Node | None, shape: tuple[int, ...]) -> Node | None:
+    """The history of x[0:1, ...] given that of x."""
+    from tensorgrad.ops.indexing import _slice
+
+    if node is None or node.shape == shape:
+        return node
+    index = tuple(slice(0, m) for m in shape)
+    return _made(_slice, (node,), (node.shape, index), shape)
+
+
+def shares_a_leaf(x: Tensor) -> bool:
+    """Whether x is a view of a leaf that requires grad."""
+    node = x.node
+    while node is not None and node.op is not None and node.op.view:
+        node = node.parents[0]
+    if node is None or node.op is not None or not callable(node.kept):
+        return False
+    leaf = node.kept()
+    return leaf is not None and memory.root_of(leaf.array) is memory.root_of(x.array)
+
+
+# ---- notes whose memory is held only by the graphs of the notes themselves
+
+
+def _look_around() -> None:
+    """Sweep now and then: the more rarely, the less it finds."""
+    global _uses, _patience
+    _uses += 1
+    if _uses >= _patience:
+        _uses = 0
+        _patience = 64 if sweep() else min(2 * _patience, 1 << 16)
+
+
+def sweep() -> int:
+    """Forget notes that no tensor can read any more; how many.
+
+    A note holds a node, whose graph may keep the noted memory itself: such a circle would never be freed.
+    """
+    lonely = [key for key, notes in _notes.items() if not _is_read(notes)]
+    for key in lonely:
+        _forget(key)
+    return len(lonely)
+
+
+def _is_read(notes: Notes) -> bool:
+    """Whether anything but the nodes of these notes refers to the memory."""
+    slots: dict[int, int] = {}  # by the id of an array on this memory: in how many places nodes keep it
+    arrays: list[Any] = []
+    reached = {w.node for w in notes.writes if w.node is not None}
+    stack = list(reached)
+    root = notes.root()
+    while stack:
+        node = stack.pop()
+        if isinstance(node.kept, (tuple, list)):
+            for array in _arrays(node.kept, root):
+                if id(array) not in slots:
+                    arrays.append(array)
+                slots[id(array)] = slots.get(id(array), 0) + 1
+        for parent in node.parents:
+            if parent is not None and parent not in reached:
+                reached.add(parent)
+                stack.append(parent)
+    node = array = None
+    views = 0
+    for i in range(len(arrays)):
+        if arrays[i] is not root:
+            views += 1
+            if sys.getrefcount(arrays[i]) != slots[id(arrays[i])] + 2:  # the list here, and the call
+                return True
+    own = slots.get(id(root), 0)
+    return sys.getrefcount(root) != own + (own > 0) + views + 2  # the list, the variable and the call
+
+
+def _arrays(kept: Any, root: Any) -> Any:
+    """The arrays on this memory in what a node keeps."""
+    for value in kept:
+        if isinstance(value, (tuple, list)):
+            yield from _arrays(value, root)
+        elif hasattr(value, "strides") and memory.root_of(value) is root:
+            yield value
 
 
 memory.renew = renew

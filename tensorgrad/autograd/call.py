@@ -32,6 +32,7 @@ class OutsideTheTable:
 
     kind, visible, formula = "general", 1, None
     view = variadic = many = pure = replays = keeps_arrays = False
+    reuse = None
     name: str
     rules: tuple[Any, ...] = ()
     inputs: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tensorgrad import mode
+from tensorgrad import memory, mode
 from tensorgrad.backend import is_array, xp_of
 from tensorgrad.backward import run
 from tensorgrad.node import Node
@@ -14,6 +14,8 @@ from tensorgrad.tensor import Operable, Tensor, method
 
 def _seed(name: str, output: Any, gradient: Any, record: bool) -> tuple[Node, Any]:
     """The node of an output and the gradient that enters there: ones for a single element."""
+    if mode.careful and type(output) is Tensor:
+        memory.renew(output)  # a view of it may have been written to
     node = getattr(output, "node", None)
     if node is None:
         if not isinstance(output, Operable):
@@ -120,8 +122,12 @@ def _collect(
     for x in inputs:
         part = sinks[x.node]
         if part is not None and not record:
-            if not is_array(part) or id(part) in taken or part.base is not None or not part.flags.c_contiguous:
-                part = xp_of(x.array).array(part, order="C")
+            dtype = x.array.dtype
+            if (
+                not is_array(part) or part.dtype != dtype or id(part) in taken
+                or part.base is not None or not part.flags.c_contiguous
+            ):  # fmt: skip
+                part = xp_of(x.array).array(part, dtype=dtype, order="C")
             taken.add(id(part))
             part = Tensor(part)
         results.append(part)

@@ -65,8 +65,17 @@ def _not_zero(x: Any, y: Any) -> Any:
 pow = elementwise(
     "pow", "power", floats=False,
     dx=lambda g, x, y: g * _power_slope(x, y),
-    dy=lambda g, x, y, out: g * where((x == 0) & (y >= 0), zeros_like(out), out * log(x)),
+    dy=lambda g, x, y, out: g * _exponent_slope(x, y, out),
 )  # fmt: skip
+
+
+def _exponent_slope(x: Any, y: Any, out: Any) -> Any:
+    """x^y log(x), and 0 where x is 0 and the limit exists."""
+    if isinstance(x, (int, float)):
+        if x > 0:
+            return out * math.log(x)
+        return where(y >= 0, zeros_like(out), out * -math.inf) if x == 0 else out * math.nan
+    return where((x == 0) & (y >= 0), zeros_like(out), out * log(x))
 
 
 def _power_slope(x: Any, y: Any) -> Any:

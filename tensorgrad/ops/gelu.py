@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tensorgrad.backend import is_array
 from tensorgrad.kinds import fused
 from tensorgrad.ops.elementwise import erf, exp, tanh
@@ -38,7 +40,13 @@ def _rule(g: Any, x: Any, approximate: str) -> Any:
     return g * _slope_formula(x, approximate) if answer is None else answer
 
 
-_gelu = fused("gelu", _source, _formula, dx=lambda g, x, approximate: _rule(g, x, approximate))
+def _over(g: Any, x: Any, approximate: str) -> Any:
+    """The rule once more, its part written over g: at GPT-2's widest tensor this is where memory peaks."""
+    answer = ask("gelu_backward", x, g, x, approximate, g) if type(g) is np.ndarray else None
+    return _rule(g, x, approximate) if answer is None else answer
+
+
+_gelu = fused("gelu", _source, _formula, dx=lambda g, x, approximate: _rule(g, x, approximate), reuse=_over)
 
 
 def gelu(input: Any, approximate: str = "none") -> Any:

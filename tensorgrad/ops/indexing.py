@@ -42,6 +42,8 @@ def _placed(xp: Any, x: Any, shape: tuple[int, ...], index: Any) -> Any:
 
 def _added(xp: Any, x: Any, shape: tuple[int, ...], index: Any) -> Any:
     out = xp.zeros(shape, x.dtype)
+    if not x.size:
+        return out
     rows = index if is_array(index) else index[0] if isinstance(index, tuple) and len(index) == 1 else None
     if rows is not None and rows.dtype.kind in "iu" and len(shape) > 1 and xp is np and x.dtype.kind == "f":
         flat = x.reshape(-1, _product(shape[1:]))
@@ -120,24 +122,33 @@ def split_index(x: Any, index: Any) -> tuple[Any, bool]:
 
 
 def in_steps(plain: Any) -> tuple[Any, Any] | None:
-    """x[a][b] for an index of ints beside arrays: NumPy counts such ints as arrays, PyTorch takes them first.
+    """x[a][b] for an index with ints apart from its arrays: NumPy counts such ints as arrays, PyTorch takes them first.
 
-    None where there is no such int, and the index can stay whole.
+    None where that makes no difference, and the index can stay whole.
     """
     if type(plain) is not tuple or not any(type(p) is int for p in plain):
         return None
+    arrays = [is_array(p) or isinstance(p, (bool, np.bool_)) for p in plain]
+    if _together([a for a, p in zip(arrays, plain) if type(p) is not int]) == _together(
+        [a or type(p) is int for a, p in zip(arrays, plain)]
+    ):
+        return None
     first: list[Any] = []
     second: list[Any] = []
-    for p in plain:
-        wide = p.ndim if is_array(p) and p.dtype == bool else 1
-        if is_array(p) or isinstance(p, (bool, np.bool_)):
-            first += [slice(None)] * (wide if is_array(p) else 0)
+    for p, is_advanced in zip(plain, arrays):
+        if is_advanced:
+            first += [slice(None)] * ((p.ndim if p.dtype == bool else 1) if is_array(p) else 0)
             second.append(p)
         else:
             first.append(p)
-            if p is Ellipsis or p is None or isinstance(p, slice):
+            if type(p) is not int:
                 second.append(p if p is Ellipsis else slice(None))
     return tuple(first), tuple(second)
+
+
+def _together(marks: list[bool]) -> bool:
+    """Whether the marked entries follow each other without a gap."""
+    return sum(mark and not before for mark, before in zip(marks, [False, *marks])) < 2
 
 
 @public("__getitem__", method=False)
@@ -275,11 +286,11 @@ def gather(x: Any, dim: int, index: Any) -> Any:
     return _gather(x, index, d)
 
 
-def _in_range(name: str, index: Any, size: int) -> None:
+def _in_range(name: str, index: Any, size: int, error: type[Exception] = RuntimeError) -> None:
     values = index.array if isinstance(index, Tensor) else index
     if is_array(values) and values.size and xp_of(values) is np and (values.min() < 0 or values.max() >= size):
         bad = values[(values < 0) | (values >= size)].flat[0]
-        raise IndexError(f"{name}: index {bad} is out of range [0, {size - 1}]")
+        raise error(f"{name}: index {bad} is out of range [0, {size - 1}]")
 
 
 _embedding = linear(
@@ -297,7 +308,7 @@ def _without_row(weight: Any, skip: int | None) -> Any:
 
 
 def _collected(xp: Any, x: Any, index: Any, shape: tuple[int, ...], skip: int | None) -> Any:
-    out = _added(xp, x.reshape(-1, shape[1]), shape, index.reshape(-1))
+    out = _added(xp, x.reshape(index.size, shape[1]), shape, index.reshape(-1))
     if skip is not None:
         out[skip] = 0
     return out
@@ -314,7 +325,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
         if not -rows <= padding_idx < rows:
             raise AssertionError(f"embedding: padding_idx {padding_idx} is out of range for {rows} rows")
         padding_idx %= rows
-    _in_range("embedding", input, rows)
+    _in_range("embedding", input, rows, IndexError)
     return _embedding(weight, input, padding_idx)
 
 

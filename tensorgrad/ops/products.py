@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from typing import Any
 
 import numpy as np
 
+from tensorgrad.dtypes import category
 from tensorgrad.kernels.cpu import blas
 from tensorgrad.kinds import bilinear, fused
 from tensorgrad.ops.shape import _reshape, _swap, turn
@@ -15,22 +18,35 @@ from tensorgrad.tensor import Tensor
 
 def _product(xp: Any, x: Any, y: Any, /) -> Any:
     if y.ndim != 2:
-        return x @ y
-    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+        return _widened(x, y, operator.matmul) if xp is np and x.dtype.itemsize == 2 else x @ y
+    rows = x if x.ndim == 2 else x.reshape(_folded(x.shape))
     out = _matrices(rows, y) if xp is np else rows @ y
     return out if x.ndim == 2 else out.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def _matrices(x: Any, y: Any) -> Any:
     """One product of two matrices: cut among threads where it is large, with little overhead where it is small."""
+    if x.dtype.itemsize == 2:
+        return _widened(x, y, _matrices)
     if x.size * y.shape[1] < 4_000_000 or x.dtype.kind != "f" or x.dtype != y.dtype:
         return x.dot(y)
     return blas.matmul(x, y)
 
 
-def _rows(x: Any) -> Any:
+def _widened(x: Any, y: Any, product: Any) -> Any:
+    """The product of 16-bit floats in float32, where there is BLAS and room for the sum; rounded once at the end."""
+    if category(x.dtype) != 2:
+        return x @ y
+    return product(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
+
+
+def _folded(shape: tuple[int, ...]) -> tuple[int, int]:
     """All leading dims as one: (..., n) -> (m, n)."""
-    return x if x.ndim == 2 else _reshape(x, (-1 if x.shape[-1] else 0, x.shape[-1]))
+    return (-1 if shape[-1] else math.prod(shape[:-1])), shape[-1]
+
+
+def _rows(x: Any) -> Any:
+    return x if x.ndim == 2 else _reshape(x, _folded(x.shape))
 
 
 def _slope_y(g: Any, x: Any, y_shape: tuple[int, ...]) -> Any:

@@ -211,14 +211,21 @@ def std(x: Any, *args: Any, **kwargs: Any) -> Any:
 @numpy_names
 def amax(x: Any, dim: Any = (), keepdim: bool = False) -> Any:
     """out = the largest element over dims; its gradient is shared evenly among ties."""
-    return _amax(_not_empty("amax", x, dims := all_dims("amax", dim, x.ndim)), dims, keepdim)
+    return _extreme("amax", _amax, x, dim, keepdim)
 
 
 @public()
 @numpy_names
 def amin(x: Any, dim: Any = (), keepdim: bool = False) -> Any:
     """out = the smallest element over dims; its gradient is shared evenly among ties."""
-    return _amin(_not_empty("amin", x, dims := all_dims("amin", dim, x.ndim)), dims, keepdim)
+    return _extreme("amin", _amin, x, dim, keepdim)
+
+
+def _extreme(name: str, op: Any, x: Any, dim: Any, keepdim: bool) -> Any:
+    dims = all_dims(name, dim, x.ndim)
+    if dim == () and not x.numel():
+        raise RuntimeError(f"{name}: a tensor of shape {x.shape} has nothing to choose from")
+    return op(_not_empty(name, x, dims), dims, keepdim)
 
 
 def _not_empty(name: str, x: Any, dims: tuple[int, ...]) -> Any:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tensorgrad.dtypes import category, result_type
+from tensorgrad.dtypes import category
 from tensorgrad.kinds import linear
-from tensorgrad.ops.elementwise import masked_fill, zeros_like
+from tensorgrad.ops.elementwise import masked_fill, where, zeros_like
 from tensorgrad.ops.indexing import _corner, _gather, _in_range, _put, _scatter_add, _slice
 from tensorgrad.ops.shape import _reshape, expand, one_dim
 from tensorgrad.publish import public, publish
@@ -65,23 +65,23 @@ def scatter(x: Any, dim: int, index: Any, src: Any = None, *, value: Any = None)
     """out = x but out[index[i][j]][j] = src[i][j] (for dim 0); src is a tensor or a number."""
     src = value if src is None else src
     if isinstance(src, Operable):
-        a, d, where, source = _checked("scatter", x, dim, index, src)
-        return _reshape(_scatter(a, source, where, d), x.shape) if index.numel() else x.clone()
-    a, d, where = _checked("scatter", x, dim, index)
+        a, d, places, source = _checked("scatter", x, dim, index, src)
+        return _reshape(_scatter(a, source, places, d), x.shape) if index.numel() else x.clone()
+    a, d, places = _checked("scatter", x, dim, index)
     if not index.numel():
         return x.clone()
     hit = np.zeros(a.shape, bool)
-    hit[_places(np, where.cpu().array, d)] = True
+    hit[_places(np, places.cpu().array, d)] = True
     return _reshape(masked_fill(a, Tensor(hit).to(x.device), src), x.shape)
 
 
 @public()
 def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
     """out = x with src[i][j] added at out[index[i][j]][j] (for dim 0)."""
-    a, d, where, source = _checked("scatter_add", x, dim, index, src)
+    a, d, places, source = _checked("scatter_add", x, dim, index, src)
     if not index.numel():
         return x.clone()
-    return x + _reshape(_scatter_add(source, where, a.shape, d), x.shape)
+    return x + _reshape(_scatter_add(source, places, a.shape, d), x.shape)
 
 
 def _layers(name: str, x: Any, dim: int, index: Any, source: Any) -> tuple[int, Any]:
@@ -92,7 +92,10 @@ def _layers(name: str, x: Any, dim: int, index: Any, source: Any) -> tuple[int, 
     if category(index.dtype) != 1:
         raise RuntimeError(f"{name}: expected integer indices, not {index.dtype}")
     vector = _reshape(index, (index.numel(),))
-    _in_range(name, vector, x.shape[d] if x.ndim else 1)
+    n = x.shape[d] if x.ndim else 1
+    if name == "index_fill":
+        vector = where(vector < 0, vector + n, vector)
+    _in_range(name, vector, n, RuntimeError if name == "index_add" else IndexError)
     if source is not None:
         if source.dtype != x.dtype:
             raise RuntimeError(f"{name}: source has dtype {source.dtype}, the tensor {x.dtype}")

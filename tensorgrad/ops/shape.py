@@ -131,12 +131,13 @@ def all_dims(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
     """Several dims counted from the front; None and () mean all; a dim twice is an error."""
     if dim is None or dim == ():
         return tuple(range(ndim))
-    if isinstance(dim, int):
-        return (one_dim(name, dim, ndim),)
-    dims = tuple(one_dim(name, d, ndim) for d in dim) if hasattr(dim, "__iter__") else (one_dim(name, dim, ndim),)
+    if isinstance(dim, int) or not hasattr(dim, "__iter__"):
+        d = one_dim(name, dim, ndim)
+        return (d,) if ndim else ()
+    dims = tuple(one_dim(name, d, ndim) for d in dim)
     if len(set(dims)) != len(dims):
         raise RuntimeError(f"{name}: a dim appears twice in {tuple(dim)}")
-    return dims
+    return dims if ndim else ()
 
 
 def sizes_of(args: tuple[Any, ...]) -> tuple[int, ...]:
@@ -227,6 +228,8 @@ def ravel(x: Any) -> Any:
 @public()
 def unflatten(x: Any, dim: int, sizes: Sequence[int]) -> Any:
     """One dim made several: the inverse of flatten; one size may be -1."""
+    if len(sizes) == 0:
+        raise RuntimeError("unflatten: the sizes must not be empty")
     d = one_dim("unflatten", dim, x.ndim)
     count, known = x.shape[d], 1
     for n in sizes:
@@ -249,7 +252,8 @@ def transpose(x: Any, dim0: int, dim1: int) -> Any:
 @public()
 def permute(x: Any, *dims: Any) -> Any:
     """All dims in a new order; a view."""
-    order = tuple(one_dim("permute", d, x.ndim) for d in sizes_of(dims))
+    given = sizes_of(dims)
+    order = tuple(one_dim("permute", d, x.ndim) for d in given) if len(given) == x.ndim else given
     if sorted(order) != list(range(x.ndim)):
         raise RuntimeError(f"permute: {tuple(dims)} is no order of the {x.ndim} dims of a tensor of shape {x.shape}")
     return _permute(x, order)
@@ -318,7 +322,8 @@ def broadcast_to(x: Any, size: Sequence[int]) -> Any:
 def flip(x: Any, *dims: Any) -> Any:
     """The order reversed along dims."""
     order = sizes_of(dims)
-    return _flip(x, all_dims("flip", order, x.ndim)) if order and x.ndim else x.clone()
+    chosen = all_dims("flip", order, x.ndim) if order else ()
+    return _flip(x, chosen) if chosen else x.clone()
 
 
 @public()
@@ -407,7 +412,7 @@ def triu(x: Any, diagonal: int = 0) -> Any:
 @public()
 def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """The diagonals of the matrices that dims dim1 and dim2 span, as the last dim; a view."""
-    a, b = (one_dim("diagonal", d, _matrix("diagonal", x).ndim) for d in (dim1, dim2))
+    a, b = (one_dim("diagonal", d, x.ndim) for d in (dim1, dim2))
     if a == b:
         raise RuntimeError(f"diagonal: dims {dim1} and {dim2} are the same")
     return _diagonal(x, offset, a, b)
@@ -433,17 +438,20 @@ def diag(x: Any, diagonal: int = 0) -> Any:
     return diag_embed(x, diagonal) if x.ndim == 1 else _diagonal(x, diagonal, 0, 1)
 
 
-def _sequence(name: str, tensors: Any) -> tuple[Any, ...]:
+def _sequence(name: str, tensors: Any, error: type[Exception]) -> tuple[Any, ...]:
     xs = tuple(tensors)
     if not xs:
-        raise RuntimeError(f"{name}: expected a non-empty sequence of tensors")
+        raise error(f"{name}: expected a non-empty sequence of tensors")
+    for x in xs:
+        if not hasattr(x, "ndim"):
+            raise TypeError(f"{name}: expected tensors, not {type(x).__name__}")
     return xs
 
 
 @public(method=False)
 def cat(tensors: Any, dim: int = 0) -> Any:
     """Tensors joined along a dim; the other sizes must agree."""
-    xs = _sequence("cat", tensors)
+    xs = _sequence("cat", tensors, ValueError)
     if any(x.ndim == 0 for x in xs):
         raise RuntimeError("cat: 0-d tensors cannot be joined; use stack")
     rank = max(x.ndim for x in xs)
@@ -459,7 +467,7 @@ def cat(tensors: Any, dim: int = 0) -> Any:
 @public(method=False)
 def stack(tensors: Any, dim: int = 0) -> Any:
     """Tensors of one shape as the layers of a new dim."""
-    xs = _sequence("stack", tensors)
+    xs = _sequence("stack", tensors, RuntimeError)
     for x in xs:
         if x.shape != xs[0].shape:
             raise RuntimeError(f"stack: shapes {xs[0].shape} and {x.shape} differ")
@@ -469,6 +477,8 @@ def stack(tensors: Any, dim: int = 0) -> Any:
 @public()
 def split(x: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
     """Pieces along a dim: of one size (the last may be smaller), or of the sizes listed.  Views."""
+    if x.ndim == 0:
+        raise RuntimeError("split: a 0-d tensor cannot be split")
     d = one_dim("split", dim, x.ndim)
     n, size = x.shape[d], split_size_or_sections
     if not isinstance(size, int):
@@ -493,6 +503,8 @@ def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
     """At most `chunks` pieces of one size along a dim; the last may be smaller."""
     if chunks <= 0:
         raise RuntimeError(f"chunk: expected a positive number of chunks, not {chunks}")
+    if x.ndim == 0:
+        raise RuntimeError("chunk: a 0-d tensor cannot be split")
     n = x.shape[one_dim("chunk", dim, x.ndim)]
     return split(x, -(-n // chunks) if n else [0] * chunks, dim)  # type: ignore[no-any-return]
 
@@ -501,7 +513,7 @@ def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
 def unbind(x: Any, dim: int = 0) -> tuple[Any, ...]:
     """The layers along a dim, without it.  Views."""
     if x.ndim == 0:
-        raise RuntimeError("unbind: a 0-d tensor has no dim to unbind")
+        raise IndexError("unbind: a 0-d tensor has no dim to unbind")
     return _unbind(x, one_dim("unbind", dim, x.ndim))  # type: ignore[no-any-return]
 
 

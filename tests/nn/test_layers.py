@@ -277,10 +277,15 @@ def test_clipping_one_gradient_leaves_the_others():
     assert b.grad.tolist() == [1, 1, 1] and a.grad.tolist() != [1, 1, 1]
 
 
-def test_clipping_half_precision():
-    p = tg.zeros(300, dtype=tg.float16, requires_grad=True)
-    p.grad = tg.full((300,), 100.0, dtype=tg.float16)  # the sum of squares, 3e6, is beyond float16
-    assert abs(nn.utils.clip_grad_norm_([p], 1.0).item() - 100 * 300**0.5) < 2
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_clipping_half_precision(dtype):
+    """The sum of squares, 3e6, is beyond float16."""
+    dtype = getattr(tg, dtype)
+    p = tg.zeros(300, dtype=dtype, requires_grad=True)
+    p.grad = tg.full((300,), 100.0, dtype=dtype)
+    norm = nn.utils.clip_grad_norm_([p], 1.0)
+    assert norm.dtype == p.grad.dtype == dtype
+    assert abs(norm.item() - 100 * 300**0.5) < 5
     assert abs(float((p.grad.double() ** 2).sum()) - 1) < 0.01
 
 

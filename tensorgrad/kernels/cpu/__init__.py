@@ -1,1 +1,3 @@
-"""The CPU twins on NumPy arrays.  Numba is loaded, and a kernel compiled, when the first of them is called."""
+"""The CPU twins, on NumPy arrays: one module for each op, which loads Numba.
+
+A kernel is compiled when it is first called and kept on disk."""

@@ -1,4 +1,4 @@
-"""Attention by blocks with an online softmax: of the T x S scores only each row's log-sum-exp is kept.
+"""Attention by blocks with an online softmax: of the scores only each row's log-sum-exp is kept.
 
 Dao et al. 2022, "FlashAttention".  A thread takes whole heads, so no sum depends on the threads."""
 
@@ -66,14 +66,14 @@ def forward(
     lo: int, hi: int, q: Heads, k: Heads, v: Heads, causal: bool, scale: float,
     out: OutBoard, lse: OutCube,
 ) -> None:  # fmt: skip
-    """Heads lo to hi, in blocks of scores s that become chances in place; m and l are each row's maximum and sum."""
+    """Heads lo to hi.  A block of scores s becomes exp(s - top) in place; mass is a row's sum."""
     number = q.dtype.type
     one, nothing = number(1), number(-np.inf)
     H, T, D = q.shape[1:]
     S, E = v.shape[2:]
     kt, vs = np.zeros((D, _pad(S)), q.dtype), np.zeros((S, _pad(E)), q.dtype)
     scores, total = np.empty((QUERIES, KEYS), q.dtype), np.empty((QUERIES, _pad(E)), q.dtype)
-    m, l = np.empty(QUERIES, q.dtype), np.empty(QUERIES, q.dtype)
+    tops, mass = np.empty(QUERIES, q.dtype), np.empty(QUERIES, q.dtype)
     for n in range(lo, hi):
         b, h = n // H, n % H
         queries = q[b, h]
@@ -89,7 +89,7 @@ def forward(
                 for i in range(rows):
                     line, acc = row(s, i), row(total, i)
                     _hide(line, i0 + i, j0, columns, causal)
-                    old = m[i] if j0 else nothing
+                    old = tops[i] if j0 else nothing
                     top, part = old, number(0)
                     for j in range(line.size):
                         top = larger(top, line[j])
@@ -97,20 +97,20 @@ def forward(
                         p = exp(line[j] - top)
                         line[j] = p
                         part += p
-                    m[i] = top
+                    tops[i] = top
                     if j0 == 0:
-                        l[i] = part
+                        mass[i] = part
                     elif top == old:
-                        l[i] += part
+                        mass[i] += part
                     else:
                         shrink = exp(old - top)
-                        l[i] = l[i] * shrink + part
+                        mass[i] = mass[i] * shrink + part
                         for d in range(acc.size):
                             acc[d] *= shrink
                 product(total[:rows, :], s, vs[j0 : j0 + columns, :], j0 > 0)
             for i in range(rows):
-                lse[b, h, i0 + i] = m[i] + math.log(l[i])
-                line, acc, inverse = out[b, i0 + i, h], row(total, i), one / l[i]
+                lse[b, h, i0 + i] = tops[i] + math.log(mass[i])
+                line, acc, inverse = out[b, i0 + i, h], row(total, i), one / mass[i]
                 for d in range(line.size):
                     line[d] = acc[d] * inverse
 
@@ -120,7 +120,7 @@ def backward(
     lo: int, hi: int, g: Heads, q: Heads, k: Heads, v: Heads, out: Heads, lse: Cube, causal: bool,
     scale: float, dq: OutBoard, dk: OutBoard, dv: OutBoard,
 ) -> None:  # fmt: skip
-    """Heads lo to hi: the chances p of each block again, from lse, and ds = p * (g vT - sum(g * out))."""
+    """Heads lo to hi: p of each block again, from lse, and ds = p (g v^T - sum(g out))."""
     number = q.dtype.type
     one = number(1)
     H, T, D = q.shape[1:]
@@ -147,7 +147,7 @@ def backward(
         for j0 in range(0, S, KEYS):
             seen = min(KEYS, min(S, T) - j0 if causal else S - j0)
             first, last = j0 // QUERIES * QUERIES if causal else 0, (T - 1) // QUERIES * QUERIES
-            for i0 in range(last, first - 1, -QUERIES):  # the last rows see most: they begin the sums
+            for i0 in range(last, first - 1, -QUERIES):  # the last see most: they begin the sums
                 rows = min(QUERIES, T - i0)
                 columns = min(seen, i0 + rows - j0) if causal else seen
                 p, ds = chances[:rows, : _pad(columns)], slopes[:rows, : _pad(columns)]
@@ -176,8 +176,9 @@ def attention_forward(
 ) -> tuple[Array, Array] | None:
     """softmax(scale q k^T) v, (..., T, E), and the log-sum-exp of each row of scores, (..., T).
 
-    q (..., T, D), k (..., S, D), v (..., S, E) with the same outer sizes; any strides.  Where causal, query i
-    sees the keys 0 to i.  Without a scale, 1 / sqrt(D).  The output lies in memory as (B, T, H, E)."""
+    q (..., T, D), k (..., S, D), v (..., S, E) with the same outer sizes, of any strides.  Where
+    causal, query i sees the keys 0 to i.  Without a scale, 1 / sqrt(D).  (B, H, T, E) lies in
+    memory as (B, T, H, E)."""
     if not _fit(q, k, v):
         return None
     outer, (T, D), (S, E) = q.shape[:-2], q.shape[-2:], v.shape[-2:]
@@ -194,7 +195,7 @@ def attention_backward(
     g: Array, q: Array, k: Array, v: Array, out: Array, lse: Array, is_causal: bool = False,
     scale: float | None = None,
 ) -> tuple[Array, Array, Array] | None:  # fmt: skip
-    """dq, dk, dv from the gradient of the output, (..., T, E), and what the forward pass answered."""
+    """dq, dk, dv from the gradient g of the output, and what the forward pass answered."""
     if not _fit(q, k, v) or not known(q, g, out, lse):
         return None
     outer, (T, D), (S, E) = q.shape[:-2], q.shape[-2:], v.shape[-2:]
@@ -215,8 +216,9 @@ def attention_backward(
 def _fit(q: Array, k: Array, v: Array) -> bool:
     if not known(q, k, v) or not 2 <= q.ndim == k.ndim == v.ndim or not q.size * k.size * v.size:
         return False
-    same_outer = q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
-    return same_outer and q.shape[-1] == k.shape[-1] and k.shape[-2] == v.shape[-2]
+    if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
+        return False
+    return bool(q.shape[-1] == k.shape[-1] and k.shape[-2] == v.shape[-2])
 
 
 def _heads(x: Array) -> Array:

@@ -1,22 +1,24 @@
-"""Rows of a matrix as vectors, and products of blocks: a tile of sums in registers and the loops around it.
+"""Rows of a matrix as vectors, and products of blocks: a tile of sums in registers, and its loops.
 
-Inside a kernel a BLAS call costs more than so small a product, and would start threads of its own."""
+A BLAS call inside a kernel costs more than so small a product, and starts threads of its own."""
 
 from typing import Any
 
+import numba.core.cgutils
+import numba.np.arrayobj
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
-from tensorgrad.kernels.cpu.jit import helper
+from tensorgrad.kernels.cpu.jit import emitted, helper
+
+cgutils: Any = numba.core.cgutils  # they carry no annotations
+arrayobj: Any = numba.np.arrayobj
 
 # Of a tile: eight sums of 256 bits hide the latency of two multiply-adds a cycle.
 ROWS, WIDTH = 4, 16
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@emitted
 def row(typing: Any, x: Any, i: Any) -> Any:
     """x[i] of a matrix whose rows have unit stride, typed as contiguous, so that loops vectorise.
 
@@ -28,7 +30,7 @@ def row(typing: Any, x: Any, i: Any) -> Any:
         step, _ = cgutils.unpack_tuple(builder, matrix.strides)
         _, columns = cgutils.unpack_tuple(builder, matrix.shape)
         result = context.make_array(line)(context, builder)
-        populate_array(
+        arrayobj.populate_array(
             result,
             data=cgutils.pointer_add(builder, matrix.data, builder.mul(args[1], step)),
             shape=[columns],
@@ -42,9 +44,9 @@ def row(typing: Any, x: Any, i: Any) -> Any:
 
 
 def _tile(rows: int) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @emitted
     def tile(typing: Any, c: Any, a: Any, b: Any, i: Any, j: Any, add: Any) -> Any:
-        """c[i : i + rows, j : j + WIDTH] = a[i : i + rows] @ b[:, j : j + WIDTH], added if asked."""
+        """c[i : i + rows, j : j + WIDTH] = a[i : i + rows] @ b[:, j : j + WIDTH], or +=."""
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             number = context.get_value_type(c.dtype)

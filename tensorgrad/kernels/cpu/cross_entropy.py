@@ -113,7 +113,7 @@ def cross_entropy_backward(
     g: Array, logits: Array, target: Array, lse: Array, weight: Array | None = None,
     ignore_index: int = -100, label_smoothing: float = 0.0,
 ) -> Array | None:  # fmt: skip
-    """g w (softmax(x) - onehot(t)), (N, C); g is the gradient of each row's loss, (N,), or of all, ()."""
+    """g w (softmax(x) - onehot(t)), (N, C); g of each row's loss, (N,), or one for all, ()."""
     if not _fit(logits, target, weight) or not known(logits, lse) or lse.shape != target.shape:
         return None
     dtype = logits.dtype

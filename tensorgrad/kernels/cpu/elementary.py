@@ -1,4 +1,4 @@
-"""exp and the normal distribution function so that LLVM vectorises them: libm takes one number at a time.
+"""exp and the normal distribution function in a form that LLVM vectorises, which libm's is not.
 
 float32 by range reduction and minimax polynomials, to 1-2 ulp; float64 by libm."""
 
@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import overload
+
+from tensorgrad.kernels.cpu.jit import emitted
 
 f = np.float32
 ZERO, ONE, INFINITY = f(0), f(1), f(np.inf)
 LOG2_E = f(1 / math.log(2))
 LN2_HIGH = f(0.693359375)  # n * LN2_HIGH is exact for |n| < 2**13
 LN2_LOW = f(math.log(2) - 0.693359375)
-# Adding 1.5 * 2**23 rounds to an integer and leaves it in the low bits; 127 more make it an exponent.
+# Adding 1.5 * 2**23 rounds to an integer, left in the low bits; 127 more make it an exponent.
 ROUND = f(1.5 * 2**23 + 127)
 UNDERFLOW, OVERFLOW = f(-87.33), f(88.37)
 
@@ -34,10 +36,10 @@ P0, P1, P2, P3, P4, P5, P6, P7, P8 = map(
 )  # fmt: skip
 
 # No reordering here: it would undo the rounding.
-OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
+OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@emitted
 def _power_of_two(typing: Any, t: Any) -> Any:
     """2**n for the integer n that adding ROUND has left in the low bits of t."""
 
@@ -49,7 +51,7 @@ def _power_of_two(typing: Any, t: Any) -> Any:
     return types.float32(types.float32), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@emitted
 def larger(typing: Any, a: Any, b: Any) -> Any:
     """max(a, b), NaN if either is; unlike `a if a > b else b`, a loop over it vectorises."""
 
@@ -89,11 +91,11 @@ def _normal_cdf32(x: Any, bell: Any) -> Any:
     return ONE - tail if x > ZERO else tail
 
 
-@overload(exp, jit_options=OPTIONS)  # type: ignore[untyped-decorator]
+@overload(exp, jit_options=OPTIONS)
 def _exp(x: Any) -> Any:
     return _exp32 if x == types.float32 else exp
 
 
-@overload(normal_cdf, jit_options=OPTIONS)  # type: ignore[untyped-decorator]
+@overload(normal_cdf, jit_options=OPTIONS)
 def _normal_cdf(x: Any, bell: Any) -> Any:
     return _normal_cdf32 if x == types.float32 else normal_cdf

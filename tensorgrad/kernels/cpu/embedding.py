@@ -40,6 +40,6 @@ def embedding_backward(
     wrong = share(backward[g.dtype], columns, 0.15 * g.size, rows, index, skip, dw)
     if wrong:
         raise IndexError(
-            f"embedding: index {index[wrong - 1]} is not one of the {num_embeddings} rows of the table"
+            f"embedding: index {index[wrong - 1]} is none of the table's {num_embeddings} rows"
         )
     return dw

@@ -10,6 +10,7 @@ from tensorgrad.kernels.cpu.threads import share
 
 SLOPE, CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 BELL = 1 / math.sqrt(2 * math.pi)
+BLOCK = 1024  # slopes computed apart, so that dx may be g itself and the loop still vectorises
 
 
 @kernel
@@ -27,10 +28,15 @@ def tanh_backward(lo: int, hi: int, g: Vector, x: Vector, dx: OutVector) -> None
     g, x, dx = g[lo:hi], x[lo:hi], dx[lo:hi]
     number = x.dtype.type
     one, slope, cubic, three = number(1), number(SLOPE), number(CUBIC), number(3 * CUBIC)
-    for i in range(x.size):
-        u = slope * (x[i] + cubic * x[i] * x[i] * x[i])
-        s = one / (one + exp(-u))
-        dx[i] = g[i] * (s + x[i] * s * (one - s) * slope * (one + three * x[i] * x[i]))
+    slopes = np.empty(min(BLOCK, x.size), x.dtype)
+    for start in range(0, x.size, BLOCK):
+        part = x[start : start + BLOCK]
+        for i in range(part.size):
+            u = slope * (part[i] + cubic * part[i] * part[i] * part[i])
+            s = one / (one + exp(-u))
+            slopes[i] = s + part[i] * s * (one - s) * slope * (one + three * part[i] * part[i])
+        for i in range(part.size):
+            dx[start + i] = g[start + i] * slopes[i]
 
 
 @kernel
@@ -46,9 +52,14 @@ def erf_backward(lo: int, hi: int, g: Vector, x: Vector, dx: OutVector) -> None:
     g, x, dx = g[lo:hi], x[lo:hi], dx[lo:hi]
     number = x.dtype.type
     half, height = number(-0.5), number(BELL)
-    for i in range(x.size):
-        bell = exp(half * x[i] * x[i])
-        dx[i] = g[i] * (normal_cdf(x[i], bell) + x[i] * height * bell)
+    slopes = np.empty(min(BLOCK, x.size), x.dtype)
+    for start in range(0, x.size, BLOCK):
+        part = x[start : start + BLOCK]
+        for i in range(part.size):
+            bell = exp(half * part[i] * part[i])
+            slopes[i] = normal_cdf(part[i], bell) + part[i] * height * bell
+        for i in range(part.size):
+            dx[start + i] = g[start + i] * slopes[i]
 
 
 def gelu_forward(x: Array, approximate: str = "none") -> Array | None:
@@ -61,11 +72,15 @@ def gelu_forward(x: Array, approximate: str = "none") -> Array | None:
     return y
 
 
-def gelu_backward(g: Array, x: Array, approximate: str = "none") -> Array | None:
-    """The gradient of the input, from that of the output and the input itself."""
+def gelu_backward(
+    g: Array, x: Array, approximate: str = "none", out: Array | None = None
+) -> Array | None:
+    """The gradient of the input, from that of the output and the input itself; `out` may be g."""
     if not known(x, g) or g.shape != x.shape:
         return None
-    dx = np.empty(x.shape, x.dtype)
+    if out is not None and (out.dtype != x.dtype or not out.flags.c_contiguous or not out.flags.writeable):
+        out = None
+    dx = np.empty(x.shape, x.dtype) if out is None else out
     run = tanh_backward if approximate == "tanh" else erf_backward
     share(run[x.dtype], x.size, 0.9 * x.size, ready(g).ravel(), ready(x).ravel(), dx.ravel())
     return dx

@@ -1,6 +1,6 @@
-"""`kernel`: a function on arrays, compiled by Numba for float32 or float64 when first needed, and kept on disk.
+"""`kernel`: a function on arrays that Numba compiles, for each dtype when first needed, and keeps.
 
-Its annotations are its signature: `float` is the kernel's own dtype, an array that is not an Out is read-only."""
+Its annotations are its signature: `float` is the dtype, an array that is no Out is read-only."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 from numba import njit, types
-from numba.extending import register_jitable
+from numba.extending import intrinsic, register_jitable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Compiled = Callable[..., Any]
@@ -28,8 +28,8 @@ OutBoard = Annotated[Array, 4, "C", "float", "out"]
 
 FLOATS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 
-# Sums may be reordered (which is what vectorises them) and multiply-adds fused; NaN, inf and division stay IEEE's.
-OPTIONS = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+# Sums may be reordered, which vectorises them, and multiply-adds fused; NaN, inf and / stay IEEE's.
+OPTIONS: Any = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
 
 # Numba's cache watches a kernel's own file; what the kernels share becomes part of their names.
 SHARED = b"".join(
@@ -49,7 +49,7 @@ class Kernel(dict[np.dtype[Any], Compiled]):
         *arguments, returned = (_numba_type(hint, FLOATS[dtype]) for hint in hints.values())
         try:
             compiled = njit(returned(*arguments), cache=True, nogil=True, **OPTIONS)(self.python)
-        except RuntimeError:  # no folder to keep it in
+        except (RuntimeError, OSError):  # nowhere to keep it
             compiled = njit(returned(*arguments), nogil=True, **OPTIONS)(self.python)
         self[dtype] = compiled
         return cast(Compiled, compiled)
@@ -65,13 +65,19 @@ def _numba_type(hint: Any, number: Any) -> Any:
 
 
 def kernel(python: Compiled) -> Kernel:
-    """Compile `python(lo, hi, ...)` as its annotations say; it works on rows or elements lo to hi."""
+    """Compile `python(lo, hi, ...)`, which works on rows or elements lo to hi, as annotated."""
     return Kernel(python)
 
 
 def helper(python: F) -> F:
     """A function that kernels call; it is compiled into each of them."""
-    return cast(F, register_jitable(**OPTIONS)(python))
+    compiled: F = register_jitable(**OPTIONS)(python)
+    return compiled
+
+
+def emitted(rule: Compiled) -> Any:
+    """A function whose LLVM code `rule` writes: rule(typing, *types) -> signature, generator."""
+    return intrinsic(rule)
 
 
 def known(x: Array, *others: Array | None) -> bool:

@@ -1,4 +1,4 @@
-"""LayerNorm: three passes over a row while the nearest cache holds it.  Ba, Kiros and Hinton 2016."""
+"""LayerNorm, in three passes over a row in the nearest cache.  Ba, Kiros and Hinton 2016."""
 
 import math
 
@@ -54,7 +54,7 @@ def backward(
     lo: int, hi: int, g: Matrix, x: Matrix, weight: Vector, mean: Vector, rstd: Vector,
     dx: OutMatrix, sums: OutCube,
 ) -> None:  # fmt: skip
-    """Chunks lo to hi of the rows; sums (chunks, 2, C) receives their parts of dweight and dbias."""
+    """Chunks lo to hi of the rows, whose parts of dweight and dbias go to sums (chunks, 2, C)."""
     number = x.dtype.type
     count, rows = number(x.shape[1]), x.shape[0]
     for chunk in range(lo, hi):
@@ -86,7 +86,7 @@ def backward(
 def layer_norm_forward(
     x: Array, weight: Array | None, bias: Array | None, eps: float
 ) -> tuple[Array, Array, Array] | None:
-    """y = (x - mean) / sqrt(var + eps) * weight + bias over the last dim, the mean and 1 / deviation.
+    """y = (x - mean) / sqrt(var + eps) * weight + bias over the last dim; mean; 1 / deviation.
 
     x (..., C), weight and bias (C,) -> y (..., C), mean and rstd (...)."""
     if not known(x, weight, bias) or not _fits(x, weight) or not _fits(x, bias):
@@ -105,7 +105,7 @@ def layer_norm_backward(
     g: Array, x: Array, weight: Array | None, mean: Array, rstd: Array,
     needs: tuple[bool, bool, bool] = (True, True, True),
 ) -> tuple[Array | None, Array | None, Array | None] | None:  # fmt: skip
-    """dx (..., C), dweight (C,), dbias (C,), from what the forward pass answered; None if not needed."""
+    """dx (..., C), dweight (C,), dbias (C,), each None where it is not needed."""
     if not known(x, g, weight, mean, rstd) or not _fits(x, weight) or g.shape != x.shape:
         return None
     if mean.shape != x.shape[:-1] or rstd.shape != x.shape[:-1]:

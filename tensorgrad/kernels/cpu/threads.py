@@ -1,6 +1,6 @@
 """A range cut among threads.  Kernels release the GIL, so plain Python threads share the cores.
 
-Unlike Numba's parallel loops they compile nothing, may be used by several threads at once, and survive a fork."""
+Unlike Numba's parallel loops this compiles nothing, nests in other threads and survives a fork."""
 
 import os
 import threading
@@ -63,7 +63,7 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Let kernels use `count` threads from now on.  The numbers that they compute do not depend on it."""
+    """Let kernels use `count` threads from now on; no number that they compute depends on it."""
     if count < 1:
         raise RuntimeError(f"set_num_threads: expects a positive number of threads, not {count}")
     _pool.size = count
