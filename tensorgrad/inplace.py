@@ -12,7 +12,7 @@ import numpy as np
 
 from tensorgrad import memory, mode
 from tensorgrad.backend import is_array, xp_of
-from tensorgrad.convert import as_array, cast
+from tensorgrad.convert import alias, as_array, cast
 from tensorgrad.dtypes import category
 from tensorgrad.kinds import linear
 from tensorgrad.op import Op
@@ -60,8 +60,20 @@ def assign(name: str, x: Tensor, result: Any) -> Tensor:
     xp_of(x.array).copyto(x.array, result.array, casting="unsafe")
     touched(x)
     if mode.thread.grad and (x.node is not None or result.node is not None):
-        rewritten(x, (cast(result, x.dtype) if result.dtype != x.dtype else result).node)
+        if result.dtype != x.dtype:
+            result = cast(result, x.dtype)
+        elif result.node is not None and (name == "copy_" or result.node.op is None):
+            result = alias(result)  # a node of its own: the other keeps its hooks and its gradient
+        rewritten(x, result.node)
     return x
+
+
+def _fresh(*values: Any) -> None:
+    """Let operands take over what was written to their memory."""
+    if mode.careful:
+        for value in values:
+            if type(value) is Tensor:
+                memory.renew(value)
 
 
 def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -72,6 +84,7 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
     def call(x: Any, *args: Any, **kwargs: Any) -> Any:
         _check(name, x)
+        _fresh(*args)
         recording = mode.thread.grad and (x.node is not None or any(getattr(a, "node", None) is not None for a in args))
         if direct and not recording and len(args) == 1 and not kwargs and not (mode.careful and mode.thread.watchers):
             y = args[0].array if type(args[0]) is Tensor else args[0]
@@ -129,17 +142,18 @@ def setitem(x: Any, index: Any, value: Any) -> None:
     steps = None if basic else in_steps(plain)
     if steps is not None:
         return setitem(_slice(x, steps[0]), steps[1], value)
-    source = value.array if type(value) is Tensor else value
     if isinstance(value, Tracer):
         raise RuntimeError("setitem: a traced value cannot be stored in a plain tensor; use where() or cat()")
+    _fresh(value)
+    if type(value) is Tensor and value.node is not None and value.dtype != x.dtype:
+        value = cast(value, x.dtype)
+    source = value.array if type(value) is Tensor else value
     if not is_array(source) and not isinstance(source, (int, float, bool, complex)):
         source = as_array(source)
     if hasattr(source, "dtype") and source.dtype.kind == "c" and category(x.dtype) < 3:
         raise RuntimeError(f"setitem: complex values cannot be kept in a tensor of {x.dtype}")
     if isinstance(source, np.ndarray) and not isinstance(x.array, np.ndarray):
         source = xp_of(x.array).asarray(source)
-    if memory.last_write and mode.careful:
-        memory.renew(x)
     try:
         if np.shares_memory(x.array, source) if isinstance(source, np.ndarray) else False:
             source = source.copy()
@@ -147,7 +161,7 @@ def setitem(x: Any, index: Any, value: Any) -> None:
     except (ValueError, IndexError) as error:
         kind = IndexError if isinstance(error, IndexError) else RuntimeError
         raise kind(f"setitem: shape {x.shape} at {index!r}: {error}") from None
-    touched(x, x.array[plain] if basic and not _single(plain) else None)
+    touched(x, x.array[_as_view(plain)] if basic else None)
     node = value.node if type(value) is Tensor else None
     if mode.thread.grad and (x.node is not None or node is not None):
         op: Op = set_item.op
@@ -155,8 +169,10 @@ def setitem(x: Any, index: Any, value: Any) -> None:
         rewritten(x, made[0])
 
 
-def _single(index: Any) -> bool:
-    return isinstance(index, int) or (isinstance(index, tuple) and all(isinstance(i, int) for i in index))
+def _as_view(index: Any) -> Any:
+    """A basic index that gives a view even of a single element."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return parts if Ellipsis in parts else (*parts, Ellipsis)
 
 
 method(setitem, "__setitem__")
@@ -167,6 +183,7 @@ method(setitem, "__setitem__")
 def copy_(x: Any, src: Any, non_blocking: bool = False) -> Any:
     """x's elements become src's (broadcast, cast, moved between devices)."""
     _check("copy_", x)
+    _fresh(src)
     src = src if isinstance(src, Operable) else Tensor(as_array(src))
     if src.device != x.device:
         src = src.to(x.device)
@@ -178,6 +195,7 @@ def copy_(x: Any, src: Any, non_blocking: bool = False) -> Any:
 def fill_(x: Any, value: Any) -> Any:
     """Every element becomes `value`."""
     _check("fill_", x)
+    _fresh(value)
     if isinstance(value, Tensor):
         if value.ndim:
             raise RuntimeError(f"fill_: the value must be a number or a 0-d tensor, not of shape {value.shape}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from tensorgrad import mode
+from tensorgrad import memory, mode
 from tensorgrad.backend import device, device_of
 from tensorgrad.dtypes import DType, category, is_differentiable
 from tensorgrad.node import Node
@@ -153,9 +153,15 @@ class Tensor(Operable):
 
     # ---- being part of a graph
 
+    def history(self) -> Node | None:
+        """The node, up to date with what was written to this memory through other tensors."""
+        if mode.careful:
+            memory.renew(self)
+        return self.node
+
     @property
     def requires_grad(self) -> bool:
-        return self.node is not None
+        return self.history() is not None
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
@@ -164,13 +170,13 @@ class Tensor(Operable):
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Ask for gradients (or no longer) of this leaf; returns the tensor itself."""
         if not requires_grad:
-            if self.node is not None and self.node.op is not None:
+            if not self.is_leaf:
                 raise RuntimeError(
                     "requires_grad_(False): only leaves can change; use x.detach() for a tensor "
                     f"made by {self.node.name()}"
                 )
             self.node = None
-        elif self.node is None:
+        elif self.history() is None:
             if not is_differentiable(self.dtype):
                 raise RuntimeError(
                     f"requires_grad_: only floating-point tensors have gradients, this one is {self.dtype}"
@@ -184,7 +190,8 @@ class Tensor(Operable):
 
     @property
     def is_leaf(self) -> bool:
-        return self.node is None or self.node.op is None
+        node = self.history()
+        return node is None or node.op is None
 
     @property
     def grad_fn(self) -> Node | None:
@@ -214,7 +221,7 @@ class Tensor(Operable):
 
     def retain_grad(self) -> None:
         """Let this tensor, too, receive `.grad` in backward, though it is no leaf."""
-        if self.node is None:
+        if self.history() is None:
             raise RuntimeError("retain_grad: this tensor does not require grad")
         if self.node.op is not None:
             self.node.extras()["retain"] = weakref.ref(self)
@@ -225,7 +232,7 @@ class Tensor(Operable):
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Hook:
         """Call `hook(grad)` when this tensor's gradient is complete; what it returns replaces the gradient."""
-        if self.node is None:
+        if self.history() is None:
             raise RuntimeError("register_hook: this tensor does not require grad")
         return Hook(self.node.extras().setdefault("hooks", {}), hook)
 

@@ -79,14 +79,18 @@ carry = linear(
 """What lies at `to` when x is put at `at` into zeros."""
 
 
+overwrite = linear("overwrite", lambda xp, x, /: xp.zeros_like(x), dx=lambda g: overwrite(g))
+"""What becomes of x when constants take its place: a history through which no gradient flows."""
+
+
 # ---- notes
 
 
 class Write(NamedTuple):
-    """Elements written at a time, and the node of their values; None for constants."""
+    """Elements written at a time, and the node of their values."""
 
     region: Region
-    node: Node | None
+    node: Node
     time: int
 
 
@@ -124,9 +128,12 @@ def _address(array: Any) -> int:
 
 def rewritten(x: Tensor, node: Node | None) -> None:
     """Note that the memory of x now holds what `node` made; x takes the node, others take it when next used."""
-    if x.node is None and node is None:
-        return
+    if node is None:
+        if x.node is None:
+            return
+        node = _made(overwrite, (x.node,), (), x.shape)  # constants: as in PyTorch, it still requires grad
     x.node = node
+    x.__dict__.pop("detached", None)
     root = memory.root_of(x.array)
     key = id(root)
     alone = x.array is root
@@ -170,7 +177,7 @@ def renew(x: Tensor) -> Tensor:
                 node = _made(carry, (written,), (region, at, notes.size), at.shape)
             elif node is not written:
                 node = _made(patch, (node, written), (at, region, notes.size), at.shape)
-    if array is not x.array:
+    if array is not x.array and node is not None:
         node = _made(broadcast, (node,), (array.shape,), x.shape)
     x.node = node
     x.__dict__["as_of"] = notes.writes[-1].time
@@ -178,10 +185,8 @@ def renew(x: Tensor) -> Tensor:
     return x
 
 
-def _made(op: Any, parents: tuple[Node | None, ...], asked: tuple[Any, ...], shape: tuple[int, ...]) -> Node | None:
-    """A node whose value is in memory already; None if it would have no parents."""
-    if all(p is None for p in parents):
-        return None
+def _made(op: Any, parents: tuple[Node | None, ...], asked: tuple[Any, ...], shape: tuple[int, ...]) -> Node:
+    """A node whose value is in memory already."""
     return Node(op.op, parents, tuple(None if p is None else asked for p in parents), shape)
 
 
@@ -233,7 +238,7 @@ def _is_read(notes: Notes) -> bool:
     """Whether anything but the nodes of these notes refers to the memory."""
     slots: dict[int, int] = {}  # by the id of an array on this memory: in how many places nodes keep it
     arrays: list[Any] = []
-    reached = {w.node for w in notes.writes if w.node is not None}
+    reached = {w.node for w in notes.writes}
     stack = list(reached)
     root = notes.root()
     while stack:

@@ -16,7 +16,7 @@ def _seed(name: str, output: Any, gradient: Any, record: bool) -> tuple[Node, An
     """The node of an output and the gradient that enters there: ones for a single element."""
     if mode.careful and type(output) is Tensor:
         memory.renew(output)  # a view of it may have been written to
-    node = getattr(output, "node", None)
+    node = output.history() if type(output) is Tensor else getattr(output, "node", None)
     if node is None:
         if not isinstance(output, Operable):
             raise TypeError(f"{name}: expected a tensor, not {type(output).__name__}")
@@ -113,7 +113,7 @@ def _collect(
 ) -> list[Any]:
     """The gradients of the inputs, each in a buffer of its own."""
     for i, x in enumerate(inputs):
-        if getattr(x, "node", None) is None:
+        if (x.history() if type(x) is Tensor else getattr(x, "node", None)) is None:
             raise RuntimeError(f"{name}: input {i} does not require grad")
     sinks: dict[Node, Any] = {x.node: None for x in inputs}
     _run(roots, record, sinks=sinks, retain_graph=retain)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
@@ -19,18 +18,23 @@ from tensorgrad.tensor import Tensor
 def _product(xp: Any, x: Any, y: Any, /) -> Any:
     if y.ndim != 2:
         return _widened(x, y, operator.matmul) if xp is np and x.dtype.itemsize == 2 else x @ y
-    rows = x if x.ndim == 2 else x.reshape(_folded(x.shape))
-    out = _matrices(rows, y) if xp is np else rows @ y
-    return out if x.ndim == 2 else out.reshape(*x.shape[:-1], y.shape[-1])
+    if x.ndim == 2:
+        return _matrices(x, y) if xp is np else x @ y
+    shape, rows = (*x.shape[:-1], y.shape[-1]), x.reshape(_folded(x.shape))
+    if xp is not np or x.dtype != y.dtype or x.dtype.kind != "f" or x.dtype.itemsize == 2:
+        return (_matrices(rows, y) if xp is np else rows @ y).reshape(shape)
+    out = np.empty(shape, x.dtype)  # not a view of the product: backward may hand it on as it is
+    _matrices(rows, y, out.reshape(_folded(shape)))
+    return out
 
 
-def _matrices(x: Any, y: Any) -> Any:
+def _matrices(x: Any, y: Any, out: Any = None) -> Any:
     """One product of two matrices: cut among threads where it is large, with little overhead where it is small."""
     if x.dtype.itemsize == 2:
         return _widened(x, y, _matrices)
-    if x.size * y.shape[1] < 4_000_000 or x.dtype.kind != "f" or x.dtype != y.dtype:
-        return x.dot(y)
-    return blas.matmul(x, y)
+    if x.size * y.shape[1] <= 262_144 or x.dtype.kind != "f" or x.dtype != y.dtype:
+        return x.dot(y) if out is None else np.matmul(x, y, out)
+    return blas.matmul(x, y, out)
 
 
 def _widened(x: Any, y: Any, product: Any) -> Any:

@@ -36,7 +36,7 @@ _on_diagonal = linear(
     "on_diagonal", lambda xp, x, /, shape, offset, a, b: _with_diagonal(xp, x, shape, offset, a, b),
     dx=lambda g, offset, a, b: _diagonal(g, offset, a, b),
 )  # fmt: skip
-_flip = linear("flip", lambda xp, x, /, dims: xp.flip(x, dims), view=True, dx=lambda g, dims: _flip(g, dims))
+_flip = linear("flip", lambda xp, x, /, dims: xp.flip(x, dims).copy(), dx=lambda g, dims: _flip(g, dims))
 _roll = linear(
     "roll", lambda xp, x, /, shifts, dims: xp.roll(x, shifts, dims),
     dx=lambda g, shifts, dims: _roll(g, tuple(-s for s in shifts), dims),

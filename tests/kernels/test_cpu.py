@@ -36,18 +36,18 @@ seeds = st.integers(0, 2**32 - 1)
 
 def normal(rng, *shape, dtype=F64, scale=1.0):
     """Read-only, so that a twin that wrote into it would fail."""
-    x = (rng.standard_normal(shape) * scale).astype(dtype)
+    x = np.asarray(rng.standard_normal(shape) * scale, dtype)
     x.flags.writeable = False
     return x
 
 
-def close(actual, expected, dtype):
-    """Equal to PyTorch's float64 results to the last digits of dtype, beside the largest number."""
+def close(actual, expected, dtype, scale=0):
+    """Equal to PyTorch's float64 results; rounding is judged beside the largest number, or scale."""
     for a, e in zip(actual, expected, strict=True):
         e = e.detach().numpy()
         assert a.dtype == dtype and a.shape == e.shape
         rtol = 1e-5 if dtype == F32 else 1e-12
-        atol = rtol / 10 * np.abs(e[np.isfinite(e)]).max(initial=0)
+        atol = rtol / 10 * np.abs(e[np.isfinite(e)]).max(initial=scale)
         np.testing.assert_allclose(a, e, rtol, atol)
 
 
@@ -56,7 +56,7 @@ def leaf(x):
 
 
 def slopes(y, g, *inputs):
-    return torch.autograd.grad(y, inputs, torch.tensor(g.astype(np.float64)))
+    return torch.autograd.grad(y, inputs, torch.tensor(g.astype(np.float64)), retain_graph=True)
 
 
 # ---- numbers
@@ -150,7 +150,8 @@ def test_layer_norm(rows, width, dtype, weighted, biased, seed):
     expected = TF.layer_norm(tx, (width,), tw, tb, 1e-3)
     y, mean, rstd = layer_norm.layer_norm_forward(x, weight, bias, 1e-3)
     close([y, mean], [expected, tx.mean(-1)], dtype)
-    close([rstd], [(tx.var(-1, correction=0) + 1e-3).rsqrt()], dtype)
+    variance = (tx - tx.mean(-1, keepdim=True)).square().mean(-1)
+    close([rstd], [(variance + 1e-3).rsqrt()], dtype)
 
     needs = (True, weighted, biased)
     parts = layer_norm.layer_norm_backward(g, x, weight, mean, rstd, needs)
@@ -228,7 +229,7 @@ def test_a_target_that_is_no_class_is_named(wrong):
     with pytest.raises(IndexError, match=f"target {wrong} of row 3 .* 7 classes"):
         cross_entropy.cross_entropy_forward(x, target, None, -50)
     dx = cross_entropy.cross_entropy_backward(np.ones(5), x, target, np.zeros(5), None, -50)
-    assert not dx[3].any() and dx[[0, 1, 2, 4]].all()
+    assert dx.any(1).tolist() == [True, True, True, False, True]
 
 
 @given(sizes, columns, st.sampled_from([1, 2, 17]), dtypes, st.booleans(), seeds)
@@ -264,7 +265,7 @@ def test_attention(T, S, D, E, causal, dtype, order, seed):
     rng = np.random.default_rng(seed)
     q, k = normal(rng, 2, 3, T, D, dtype=dtype), normal(rng, 2, 3, S, D, dtype=dtype)
     v, g = normal(rng, 2, 3, S, E, dtype=dtype), normal(rng, 2, 3, T, E, dtype=dtype)
-    scale = [None, 0.3, -0.7][seed % 3]
+    scale = [None, 0.3, 1.7][seed % 3]
     tq, tk, tv = map(leaf, (q, k, v))
     expected = TF.scaled_dot_product_attention(tq, tk, tv, is_causal=causal, scale=scale)
     scores = tq @ tk.transpose(-1, -2) * (D**-0.5 if scale is None else scale)
@@ -274,7 +275,7 @@ def test_attention(T, S, D, E, causal, dtype, order, seed):
     out, lse = attention.attention_forward(q, k, v, causal, scale)
     close([out, lse], [expected, scores.logsumexp(-1)], dtype)
     parts = attention.attention_backward(g, q, k, v, out, lse, causal, scale)
-    close(parts, slopes(expected, g.copy(), tq, tk, tv), dtype)
+    close(parts, slopes(expected, g.copy(), tq, tk, tv), dtype, scale=10)
 
 
 @pytest.mark.parametrize("outer", [(), (3,), (2, 3), (2, 1, 3)])
@@ -446,16 +447,18 @@ def test_a_dtype_that_no_twin_knows_is_declined(name, dtype):
     assert f(*args) is None
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "gelu forward"])
+@pytest.mark.parametrize("name", NAMES)
 def test_mixed_dtypes_and_shapes_that_do_not_fit_are_declined(name):
     f, *args = calls(np.random.default_rng(23), n=5)[name]
-    places = [i for i, a in enumerate(args) if isinstance(a, np.ndarray)]
-    if len(places) == 1:
-        return
-    for i in places:
-        if args[i].dtype == F32 and not (f is cross_entropy.cross_entropy_backward and i == 0):
-            assert f(*args[:i], args[i].astype(F64), *args[i + 1 :]) is None
-        assert f(*args[:i], args[i][:-1], *args[i + 1 :]) is None
+    arrays = [i for i, a in enumerate(args) if isinstance(a, np.ndarray)]
+    floats = [i for i in arrays if args[i].dtype == F32]
+    if f is cross_entropy.cross_entropy_backward:
+        floats.remove(0)  # g is cast
+    for i in floats * (len(floats) > 1):
+        assert f(*args[:i], args[i].astype(F64), *args[i + 1 :]) is None
+    for i in arrays * (len(arrays) > 1):
+        if name != "layer_norm forward" or i > 0:
+            assert f(*args[:i], args[i][:-1], *args[i + 1 :]) is None
 
 
 @pytest.mark.parametrize("f", [gelu.gelu_forward, softmax.softmax_forward])

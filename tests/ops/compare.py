@@ -26,8 +26,8 @@ def to_torch(array: Any) -> Any:
 def to_numpy(x: Any) -> Any:
     """The array of a tensor of either framework; torch's bfloat16 comes as float32."""
     if isinstance(x, torch.Tensor):
-        x = x.detach().resolve_conj()
-        return (x.float() if x.dtype is torch.bfloat16 else x).numpy()
+        x = x.detach()
+        return (x.float() if x.dtype is torch.bfloat16 else x).numpy(force=True)
     if isinstance(x, tg.Tensor):
         return x.detach().array
     return np.asarray(x)

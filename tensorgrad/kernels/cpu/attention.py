@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from tensorgrad.kernels.cpu.blocks import WIDTH, product, row
-from tensorgrad.kernels.cpu.elementary import exp, larger
+from tensorgrad.kernels.cpu.elementary import exp, larger, plus
 from tensorgrad.kernels.cpu.jit import (
     Array,
     Cube,
@@ -96,7 +96,7 @@ def forward(
                     for j in range(line.size):
                         p = exp(line[j] - top)
                         line[j] = p
-                        part += p
+                        part = plus(part, p)
                     tops[i] = top
                     if j0 == 0:
                         mass[i] = part
@@ -142,7 +142,7 @@ def backward(
         for i in range(T):
             line, gi, part = row(out[b, h], i), row(gs, i), number(0)
             for d in range(line.size):
-                part += gi[d] * line[d]
+                part = plus(part, gi[d] * line[d])
             delta[i] = part
         for j0 in range(0, S, KEYS):
             seen = min(KEYS, min(S, T) - j0 if causal else S - j0)
@@ -226,7 +226,7 @@ def _heads(x: Array) -> Array:
     if x.ndim != 4:
         x = x.reshape(1, -1, *x.shape[-2:])
     usable = x.flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
-    return x if usable else np.array(x)
+    return x if usable else np.array(x, order="C")
 
 
 def _unfold(x: Array, outer: tuple[int, ...]) -> Array:

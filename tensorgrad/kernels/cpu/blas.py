@@ -45,13 +45,16 @@ def matmul(x: Array, y: Array, out: Array | None = None) -> Array:
     m = y.shape[1]
     if out is None:
         out = np.empty((n, m), x.dtype)
-    blas = _openblas() if threads.get_num_threads() > 1 and n * k * m >= WORTH else None
+    blas = _openblas()
     if blas is None or blas[1] == 1:
         return np.matmul(x, y, out=out)
     set_threads, before = blas
     set_threads(1)
     try:
-        threads.share(_rows, -(-n // ROWS), n * k * m / 20, x, y, out, n)
+        if n * k * m < WORTH:
+            np.matmul(x, y, out=out)
+        else:
+            threads.share(_rows, -(-n // ROWS), n * k * m / 20, x, y, out, n)
     finally:
         set_threads(before)
     return out

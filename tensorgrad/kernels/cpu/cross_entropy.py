@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tensorgrad.kernels.cpu.blocks import row
-from tensorgrad.kernels.cpu.elementary import exp, larger
+from tensorgrad.kernels.cpu.elementary import exp, larger, plus
 from tensorgrad.kernels.cpu.jit import (
     Array,
     Integers,
@@ -40,7 +40,7 @@ def forward(
         for j in range(xi.size):
             top = larger(top, xi[j])
         for j in range(xi.size):
-            total += exp(xi[j] - top)
+            total = plus(total, exp(xi[j] - top))
         total = math.log(total)
         lse[i] = top + total
         w = weight[t] if weight.size else number(1)
@@ -49,10 +49,10 @@ def forward(
             spread = number(0)
             if weight.size:
                 for j in range(xi.size):
-                    spread += weight[j] * (total - (xi[j] - top))
+                    spread = plus(spread, weight[j] * (total - (xi[j] - top)))
             else:
                 for j in range(xi.size):
-                    spread += total - (xi[j] - top)
+                    spread = plus(spread, total - (xi[j] - top))
             loss[i] += smoothing / number(classes) * spread
     return wrong
 
@@ -68,7 +68,7 @@ def backward(
     if weight.size:
         weights = number(0)
         for j in range(weight.size):
-            weights += weight[j]
+            weights = plus(weights, weight[j])
     for i in range(lo, hi):
         xi, out, t, z = row(x, i), row(dx, i), target[i], lse[i]
         if t == ignore or t < 0 or t >= classes:

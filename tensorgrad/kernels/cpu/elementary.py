@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import overload
 
-from tensorgrad.kernels.cpu.jit import emitted
+from tensorgrad.kernels.cpu.jit import OPTIONS, emitted
 
 f = np.float32
 ZERO, ONE, INFINITY = f(0), f(1), f(np.inf)
@@ -35,9 +35,6 @@ P0, P1, P2, P3, P4, P5, P6, P7, P8 = map(
     ),
 )  # fmt: skip
 
-# No reordering here: it would undo the rounding.
-OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract"}}
-
 
 @emitted
 def _power_of_two(typing: Any, t: Any) -> Any:
@@ -60,6 +57,18 @@ def larger(typing: Any, a: Any, b: Any) -> Any:
         kind = ir.FunctionType(number, [number, number])
         maximum = builder.module.declare_intrinsic("llvm.maximum", [number], kind)
         return builder.call(maximum, args)
+
+    return a(a, a), generate
+
+
+@emitted
+def plus(typing: Any, a: Any, b: Any) -> Any:
+    """a + b that may be reordered: a sum written with it vectorises.
+
+    For sums alone: reordering (x - top) - log(total) would lose what top is subtracted for."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fadd(*args, flags=["reassoc", "contract", "nsz"])
 
     return a(a, a), generate
 

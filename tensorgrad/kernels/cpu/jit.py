@@ -28,8 +28,8 @@ OutBoard = Annotated[Array, 4, "C", "float", "out"]
 
 FLOATS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 
-# Sums may be reordered, which vectorises them, and multiply-adds fused; NaN, inf and / stay IEEE's.
-OPTIONS: Any = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+# Multiply-adds may be fused; the rest is IEEE's, but for the sums that are written with `plus`.
+OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract"}}
 
 # Numba's cache watches a kernel's own file; what the kernels share becomes part of their names.
 SHARED = b"".join(

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from tensorgrad.kernels.cpu.blocks import row
+from tensorgrad.kernels.cpu.elementary import plus
 from tensorgrad.kernels.cpu.jit import (
     Array,
     Matrix,
@@ -32,11 +33,11 @@ def forward(
         xi, out = row(x, i), row(y, i)
         total = number(0)
         for j in range(xi.size):
-            total += xi[j]
+            total = plus(total, xi[j])
         mu = total / count
         total = number(0)
         for j in range(xi.size):
-            total += (xi[j] - mu) * (xi[j] - mu)
+            total = plus(total, (xi[j] - mu) * (xi[j] - mu))
         scale = one / math.sqrt(total / count + eps)
         mean[i], rstd[i] = mu, scale
         for j in range(xi.size):
@@ -76,8 +77,8 @@ def backward(
                     out[j] *= weight[j]
             a, b = number(0), number(0)
             for j in range(xi.size):
-                a += out[j]
-                b += out[j] * (xi[j] - mu)
+                a = plus(a, out[j])
+                b = plus(b, out[j] * (xi[j] - mu))
             a, b = a / count, b * scale * scale / count
             for j in range(xi.size):
                 out[j] = (out[j] - a - (xi[j] - mu) * b) * scale

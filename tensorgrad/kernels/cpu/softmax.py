@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tensorgrad.kernels.cpu.blocks import row
-from tensorgrad.kernels.cpu.elementary import exp, larger
+from tensorgrad.kernels.cpu.elementary import exp, larger, plus
 from tensorgrad.kernels.cpu.jit import Array, Matrix, OutMatrix, kernel, known, ready
 from tensorgrad.kernels.cpu.threads import share
 
@@ -21,7 +21,7 @@ def forward(lo: int, hi: int, x: Matrix, y: OutMatrix, log: bool) -> None:
         for j in range(xi.size):
             e = exp(xi[j] - top)
             out[j] = e
-            total += e
+            total = plus(total, e)
         if log:
             total = math.log(total)
             for j in range(xi.size):
@@ -40,12 +40,12 @@ def backward(lo: int, hi: int, g: Matrix, y: Matrix, dx: OutMatrix, log: bool) -
         total = number(0)
         if log:
             for j in range(yi.size):
-                total += gi[j]
+                total = plus(total, gi[j])
             for j in range(yi.size):
                 out[j] = gi[j] - exp(yi[j]) * total
         else:
             for j in range(yi.size):
-                total += gi[j] * yi[j]
+                total = plus(total, gi[j] * yi[j])
             for j in range(yi.size):
                 out[j] = yi[j] * (gi[j] - total)
 
