@@ -19,7 +19,11 @@ def _sum_to(xp: Any, x: Any, /, shape: tuple[int, ...]) -> Any:
     stretched = tuple(range(extra)) + tuple(
         extra + i for i, n in enumerate(shape) if n == 1 and x.shape[extra + i] != 1
     )
-    return xp.add.reduce(x, axis=stretched).reshape(shape) if stretched else x.reshape(shape)
+    if not stretched:
+        return x.reshape(shape)
+    if x.dtype.itemsize == 2 and x.dtype.kind in "fV":  # half types accumulate in float32
+        return xp.add.reduce(x, axis=stretched, dtype=np.float32).astype(x.dtype).reshape(shape)
+    return xp.add.reduce(x, axis=stretched).reshape(shape)
 
 
 SMALL = 1 << 15
@@ -36,6 +40,8 @@ def fit(part: Any, shape: tuple[int, ...]) -> Any:
         out = np.empty(shape, part.dtype)
         out.fill(part)
         return out  # a leaf would copy a stretched view anyway
+    if type(part) is np.ndarray and have[1:] == shape and part.dtype.itemsize != 2:
+        return np.add.reduce(part, 0)  # a bias
     if len(have) >= len(shape) and all(
         a == b or b == 1 for a, b in zip(have[len(have) - len(shape) :], shape)
     ):

@@ -18,7 +18,7 @@ from tensorgrad.twins import ask_any
 # ---- x[...]
 
 _slice = linear(
-    "slice", lambda xp, x, /, index: x[index], view=True,
+    "slice", lambda xp, x, /, index: _view(x, index), view=True,
     dx=lambda g, x_shape, index: _place(g, x_shape, index),
 )  # fmt: skip
 _place = linear(
@@ -32,6 +32,12 @@ _put = linear(
 )
 
 _slice.op.register(np.ndarray, np.ndarray.__getitem__)
+
+
+def _view(x: Any, index: Any) -> Any:
+    """x[index] for a basic index; of a single element NumPy would give a copy."""
+    out = x[index]
+    return out if type(out) is type(x) else x[(*index, ...) if type(index) is tuple else (index, ...)]
 
 
 def _placed(xp: Any, x: Any, shape: tuple[int, ...], index: Any) -> Any:

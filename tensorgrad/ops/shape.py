@@ -92,7 +92,7 @@ def _pieces(x: Any, sizes: Sequence[int], dim: int) -> tuple[Any, ...]:
 
 def _layers(x: Any, dim: int) -> tuple[Any, ...]:
     before = (slice(None),) * dim
-    return tuple(x[(*before, i)] for i in range(x.shape[dim]))
+    return tuple(x[(*before, i, ...)] for i in range(x.shape[dim]))
 
 
 def _sized(shape: tuple[int, ...], n: int, dim: int) -> tuple[int, ...]:

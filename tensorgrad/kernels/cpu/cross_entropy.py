@@ -7,6 +7,7 @@ import numpy as np
 from tensorgrad.kernels.cpu.blocks import row
 from tensorgrad.kernels.cpu.elementary import exp, larger, plus
 from tensorgrad.kernels.cpu.jit import (
+    FLOATS,
     Array,
     Integers,
     Matrix,
@@ -85,6 +86,10 @@ def backward(
                 out[j] -= g[i] * spread * (weight[j] if weight.size else number(1))
 
 
+SMALL = 4096  # logits up to which the call, not the work, is what costs
+_NONE = {dtype: np.empty(0, dtype) for dtype in FLOATS}
+
+
 def cross_entropy_forward(
     logits: Array, target: Array, weight: Array | None = None, ignore_index: int = -100,
     label_smoothing: float = 0.0,
@@ -92,6 +97,14 @@ def cross_entropy_forward(
     """Each row's loss, w (log sum exp x - x[t]), and log-sum-exp, (N,); 0 where t is ignore_index.
 
     logits (N, C), target (N,) of integers, weight (C,).  IndexError: a target that is no class."""
+    if 0 < logits.size < SMALL and logits.ndim == 2 and len(target) == len(logits) and weight is None:
+        try:
+            loss, lse = np.empty(len(logits), logits.dtype), np.empty(len(logits), logits.dtype)
+            run, none = forward[logits.dtype], _NONE[logits.dtype]
+            if not run(0, len(logits), logits, target, none, ignore_index, label_smoothing, loss, lse):
+                return loss, lse
+        except (KeyError, TypeError):
+            pass  # a dtype that kernels decline, or strides that they take only as a copy
     if not _fit(logits, target, weight):
         return None
     dtype = logits.dtype
@@ -114,6 +127,16 @@ def cross_entropy_backward(
     ignore_index: int = -100, label_smoothing: float = 0.0,
 ) -> Array | None:  # fmt: skip
     """g w (softmax(x) - onehot(t)), (N, C); g of each row's loss, (N,), or one for all, ()."""
+    if 0 < logits.size < SMALL and logits.ndim == 2 and weight is None and lse.shape == target.shape:
+        try:
+            dx, none = np.empty(logits.shape, logits.dtype), _NONE[logits.dtype]
+            rows = g if np.ndim(g) else np.full(lse.shape, g, logits.dtype)
+            if rows.shape == lse.shape == logits.shape[:1]:
+                run = backward[logits.dtype]
+                run(0, len(logits), rows, logits, target, lse, none, ignore_index, label_smoothing, dx)
+                return dx
+        except (KeyError, TypeError):
+            pass
     if not _fit(logits, target, weight) or not known(logits, lse) or lse.shape != target.shape:
         return None
     dtype = logits.dtype

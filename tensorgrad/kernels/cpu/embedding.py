@@ -24,12 +24,22 @@ def backward(lo: int, hi: int, g: Matrix, index: Integers, skip: int, dw: OutMat
     return wrong
 
 
+SMALL = 4096  # elements up to which the call, not the work, is what costs
+
+
 def embedding_backward(
     g: Array, index: Array, num_embeddings: int, padding_idx: int | None = None
 ) -> Array | None:
     """dweight[index[i]] += g[i], (num_embeddings, C), from g (..., C) and integers index (...).
 
     The row padding_idx stays 0.  IndexError: an index that is no row of the table."""
+    if 0 < g.size < SMALL and g.ndim == 2 and index.shape == g.shape[:1] and padding_idx is None:
+        try:
+            dw = np.zeros((num_embeddings, g.shape[1]), g.dtype)
+            if not backward[g.dtype](0, g.shape[1], g, index, -1, dw):
+                return dw
+        except (KeyError, TypeError):
+            pass  # a dtype that kernels decline, or strides that they take only as a copy
     if not known(g) or index.dtype.kind not in "iu" or g.shape[:-1] != index.shape or g.ndim == 0:
         return None
     columns = g.shape[-1]
