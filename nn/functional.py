@@ -37,7 +37,14 @@ _drop = _linear_op(
 )  # fmt: skip
 
 
-def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Any = None) -> Any:
+def dropout(
+    input: Any,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    generator: Any = None,
+) -> Any:
     """out = x / (1 - p) where kept, else 0; each element is kept with probability 1 - p.  Srivastava et al. 2014.
 
     On the CPU it consumes the generator exactly as PyTorch does.  Not training, or p = 0: the input itself.
@@ -75,7 +82,9 @@ def cross_entropy(
     input (N, C), (C) or (N, C, d1, ...); target: classes (N), () or (N, d1, ...), or probabilities of input's shape.
     """
     if not 0 <= label_smoothing <= 1:
-        raise RuntimeError(f"cross_entropy: label_smoothing must lie between 0 and 1, it is {label_smoothing}")
+        raise RuntimeError(
+            f"cross_entropy: label_smoothing must lie between 0 and 1, it is {label_smoothing}"
+        )
     if input.ndim == 0:
         raise RuntimeError("cross_entropy: the input needs at least one dim, for the classes")
     class_dim = 1 if input.ndim > 1 else 0
@@ -97,7 +106,9 @@ def cross_entropy(
     keep = cast(classes != ignore_index, logits.dtype)
     smooth = -(logp if weight is None else logp * weight).sum(1) * keep
     if reduction == "mean":
-        total = keep.sum() if weight is None else (weight[_safe(classes, ignore_index)] * keep).sum()
+        total = (
+            keep.sum() if weight is None else (weight[_safe(classes, ignore_index)] * keep).sum()
+        )
         smooth = smooth.sum() / total
     elif reduction == "sum":
         smooth = smooth.sum()
@@ -105,23 +116,33 @@ def cross_entropy(
     return out if reduction != "none" else out.reshape(shape)
 
 
-def _soft_cross_entropy(x: Any, target: Any, weight: Any, dim: int, reduction: str, smoothing: float) -> Any:
+def _soft_cross_entropy(
+    x: Any, target: Any, weight: Any, dim: int, reduction: str, smoothing: float
+) -> Any:
     if target.shape != x.shape:
-        raise RuntimeError(f"cross_entropy: probabilities of shape {target.shape} for an input of shape {x.shape}")
+        raise RuntimeError(
+            f"cross_entropy: probabilities of shape {target.shape} for an input of shape {x.shape}"
+        )
     if smoothing:
         target = target * (1 - smoothing) + smoothing / x.shape[dim]
     logp = log_softmax(x, dim)
     if weight is not None:
         logp = logp * weight.reshape((-1,) + (1,) * (x.ndim - dim - 1))
     loss = -(logp * target).sum(dim)
-    return loss.sum() / max(loss.numel(), 1) if reduction == "mean" else _reduced(loss, reduction, "cross_entropy")
+    return (
+        loss.sum() / max(loss.numel(), 1)
+        if reduction == "mean"
+        else _reduced(loss, reduction, "cross_entropy")
+    )
 
 
 def _rows_and_classes(name: str, x: Any, target: Any, dim: int) -> tuple[Any, Any, tuple[int, ...]]:
     """(N, C) scores, (N,) classes and the shape of the unreduced loss."""
     shape = x.shape[:dim] + x.shape[dim + 1 :]
     if tuple(target.shape) != shape:
-        raise ValueError(f"{name}: an input of shape {x.shape} needs a target of shape {shape}, not {target.shape}")
+        raise ValueError(
+            f"{name}: an input of shape {x.shape} needs a target of shape {shape}, not {target.shape}"
+        )
     if category(target.dtype) != 1:
         raise RuntimeError(f"{name}: expected classes of an integer dtype, not {target.dtype}")
     if x.ndim == 2:
@@ -142,7 +163,9 @@ def _count_classes(name: str, target: Any, count: int, ignore: int) -> int:
             return int(t.size)
         wrong = t[((t < 0) | (t >= count)) & (t != ignore)]
         if wrong.size:
-            raise IndexError(f"{name}: target {wrong[0]} is not one of the {count} classes, nor ignore_index ({ignore})")
+            raise IndexError(
+                f"{name}: target {wrong[0]} is not one of the {count} classes, nor ignore_index ({ignore})"
+            )
     return int(t.size) - int(xp.count_nonzero(t == ignore))
 
 
@@ -151,7 +174,9 @@ def _safe(target: Any, ignore: int) -> Any:
     return Tensor(xp_of(t).where(t == ignore, 0, t))
 
 
-def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Any:
+def nll_loss(
+    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+) -> Any:
     """loss = -weight[target] x[target] for log-probabilities x; averaged by the total weight of the targets that count."""
     logp, classes, shape = _rows_and_classes("nll_loss", input, target, 1 if input.ndim > 1 else 0)
     _count_classes("nll_loss", classes, logp.shape[1], ignore_index)
@@ -177,10 +202,14 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     xp = xp_of(t)
     if num_classes == -1:
         if not t.size:
-            raise RuntimeError("one_hot: the number of classes cannot be told from an empty tensor; pass num_classes")
+            raise RuntimeError(
+                "one_hot: the number of classes cannot be told from an empty tensor; pass num_classes"
+            )
         num_classes = int(t.max()) + 1
     if t.size and (int(t.min()) < 0 or int(t.max()) >= num_classes):
-        raise RuntimeError(f"one_hot: classes must lie in [0, {num_classes - 1}], these go from {t.min()} to {t.max()}")
+        raise RuntimeError(
+            f"one_hot: classes must lie in [0, {num_classes - 1}], these go from {t.min()} to {t.max()}"
+        )
     return Tensor((t[..., None] == xp.arange(num_classes)).astype(int64))
 
 
@@ -199,9 +228,13 @@ def scaled_dot_product_attention(
     """
     name = "scaled_dot_product_attention"
     if query.ndim < 2 or key.ndim < 2 or value.ndim < 2:
-        raise RuntimeError(f"{name}: query, key and value need at least two dims: (..., length, size of a head)")
+        raise RuntimeError(
+            f"{name}: query, key and value need at least two dims: (..., length, size of a head)"
+        )
     if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
-        raise RuntimeError(f"{name}: shapes {query.shape}, {key.shape} and {value.shape} do not fit together")
+        raise RuntimeError(
+            f"{name}: shapes {query.shape}, {key.shape} and {value.shape} do not fit together"
+        )
     if attn_mask is not None and is_causal:
         raise RuntimeError(f"{name}: give attn_mask or is_causal=True, not both")
     if enable_gqa:

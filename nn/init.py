@@ -18,8 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _unrecorded(function: F) -> F:
     """The function under no_grad."""
-    wrapped: F = no_grad(function)
-    return wrapped
+    return no_grad()(function)
 
 
 # ---- constants

@@ -18,6 +18,9 @@ class device:
 
     __slots__ = ("index", "type")
 
+    type: str
+    index: int | None
+
     def __init__(self, kind: str | device, index: int | None = None) -> None:
         if isinstance(kind, device):
             self.type, self.index = kind.type, kind.index
@@ -31,7 +34,10 @@ class device:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):
             other = device(other)
-        return isinstance(other, device) and (self.type, self.index or 0) == (other.type, other.index or 0)
+        return isinstance(other, device) and (self.type, self.index or 0) == (
+            other.type,
+            other.index or 0,
+        )
 
     def __hash__(self) -> int:
         return hash((self.type, self.index or 0))

@@ -39,7 +39,9 @@ def run(
     """
     roots = list(roots)
     waiting: dict[Node, Any] = {}  # the gradients of the nodes in the queue
-    ours: set[Node] = set()  # those whose gradient is a buffer that nobody else holds: safe to write into
+    ours: set[Node] = (
+        set()
+    )  # those whose gradient is a buffer that nobody else holds: safe to write into
     queue: list[tuple[int, Node]] = []
     between = None if sinks is None else _between([node for node, _ in roots], sinks, stop)
     watched = nodes.watched
@@ -76,8 +78,9 @@ def run(
             if sinks is None:
                 _receive(node, g, False, record)
             continue
-        if op is PICK:  # one output of several: the trunk's gradient is a list, None where nothing arrived
-            trunk, i = node.parents[0], node.kept
+        if op is PICK:  # one output of several: its trunk waits for a list, None where nothing arrived
+            trunk: Any = node.parents[0]
+            i = node.kept
             if trunk not in waiting:
                 waiting[trunk] = [None] * len(trunk.shape)
                 heappush(queue, (-trunk.born, trunk))
@@ -96,11 +99,17 @@ def run(
             node.kept, kept = FREED, list(kept)
         parts = None
         if record:
-            parts = _replay(node, g, kept) if op.replays else _parts(op, g, _revive(node, kept), node.parents)
+            parts = (
+                _replay(node, g, kept)
+                if op.replays
+                else _parts(op, g, _revive(node, kept), node.parents)
+            )
         elif op.joint is not None:
             parts = op.joint(g, *kept[0])
         parents = node.parents
-        for i in range(len(parents) - 1, -1, -1):  # weights come last: what they asked for can go before dx is made
+        for i in range(
+            len(parents) - 1, -1, -1
+        ):  # weights come last: what they asked for can go before dx is made
             parent = parents[i]
             if parent is None or (between is not None and parent not in between):
                 continue
@@ -120,7 +129,12 @@ def run(
                 fresh = not record and part is not g and op.pure and _is_fresh(part, args, parts, i)
                 _receive(parent, part, fresh, record)
             else:
-                if parent.op is not None and parent.op.reuse is not None and not record and parent not in waiting:
+                if (
+                    parent.op is not None
+                    and parent.op.reuse is not None
+                    and not record
+                    and parent not in waiting
+                ):
                     if (mine if part is g else _is_fresh(part, args, parts, i)) and op.pure:
                         ours.add(parent)
                 wait(parent, part)
@@ -134,7 +148,8 @@ def _parts(op: Any, g: Any, kept: Any, parents: Sequence[Node | None]) -> Sequen
     if op.joint is not None:
         return op.joint(g, *kept[0])  # type: ignore[no-any-return]
     return [
-        None if parent is None else rule(g, *args) for rule, args, parent in zip(op.rules, kept, parents)
+        None if parent is None else rule(g, *args)
+        for rule, args, parent in zip(op.rules, kept, parents)
     ]
 
 
@@ -174,7 +189,9 @@ def _revive(node: Node, kept: Sequence[Any]) -> list[Any]:
     """The kept values with their history: inputs with the recorded parents, `out` with the node itself."""
     op = node.op
     return [
-        None if args is None else tuple(_with_history(node, ask, value) for ask, value in zip(asks, args))
+        None
+        if args is None
+        else tuple(_with_history(node, ask, value) for ask, value in zip(asks, args))
         for asks, args in zip(op.asks, kept)
     ]
 
@@ -195,9 +212,7 @@ def _replay(node: Node, g: Any, kept: Sequence[Any]) -> Sequence[Any]:
     """The parts of a fused op under create_graph: its formula, recorded anew from the inputs, differentiated."""
     op, (values, params) = node.op, kept[-1]
     alias = table["alias"]
-    inputs = [
-        v if p is None else alias(Tensor(v, p)) for v, p in zip(values, node.parents)
-    ]
+    inputs = [v if p is None else alias(Tensor(v, p)) for v, p in zip(values, node.parents)]
     sinks: dict[Node, Any] = {x.node: None for x, p in zip(inputs, node.parents) if p is not None}
     inputs = [Tensor(x) if is_array(x) else x for x in inputs]
     out = op.formula(*inputs, *params)

@@ -30,7 +30,8 @@ def bfloat16() -> DType:
     """The 16-bit brain float, from the package ml_dtypes, which is imported when first asked for."""
     import ml_dtypes
 
-    return np.dtype(ml_dtypes.bfloat16)
+    dtype: DType = np.dtype(ml_dtypes.bfloat16)
+    return dtype
 
 
 def get_default_dtype() -> DType:
@@ -43,11 +44,13 @@ def set_default_dtype(dtype: Any) -> None:
     global _default
     dtype = as_dtype(dtype)
     if not is_floating(dtype):
-        raise TypeError(f"set_default_dtype: only floating-point types can be the default, not {dtype}")
+        raise TypeError(
+            f"set_default_dtype: only floating-point types can be the default, not {dtype}"
+        )
     _default = dtype
 
 
-_PYTHON = {bool: bool_, int: int64, complex: complex128}
+_PYTHON: dict[type, DType] = {bool: bool_, int: int64, complex: complex128}
 
 
 def as_dtype(dtype: Any) -> DType:
@@ -57,13 +60,17 @@ def as_dtype(dtype: Any) -> DType:
     if dtype is float:
         return _default
     if isinstance(dtype, type) and dtype in _PYTHON:
-        return _PYTHON[dtype]
+        known: DType = _PYTHON[dtype]
+        return known
     if dtype == "bfloat16":
         return bfloat16()
     try:
-        return np.dtype(dtype)
+        named: DType = np.dtype(dtype)
+        return named
     except TypeError:
-        raise TypeError(f"dtype must be a dtype such as tensorgrad.float32, not {dtype!r}") from None
+        raise TypeError(
+            f"dtype must be a dtype such as tensorgrad.float32, not {dtype!r}"
+        ) from None
 
 
 def category(dtype: DType) -> int:

@@ -37,7 +37,9 @@ def flatten(op: Op) -> Callable[..., Any]:
     simple = op.outputs == ("out",) and op.joint is None and not op.variadic and not op.many
     if simple and len(op.inputs) == 1 and op.kind in ("elementwise", "linear", "general", "fused"):
         call = _unary(op) if not op.params else _unary_with_parameters(op)
-    elif simple and len(op.inputs) == 2 and not op.params and op.kind in ("elementwise", "bilinear"):
+    elif (
+        simple and len(op.inputs) == 2 and not op.params and op.kind in ("elementwise", "bilinear")
+    ):
         call = _binary(op)
     elif op.variadic or op.many:
 
@@ -157,7 +159,7 @@ def _unary_with_parameters(op: Op) -> Callable[..., Any]:
         except Exception:
             return op(x, *params)
         if type(out) is not type(a):
-            out = np.asarray(out)
+            out = np.asarray(out) if op.element is None else op.element(a, *params)
         t = new_tensor(Tensor)
         t.array = out
         t.grad = None
@@ -232,6 +234,8 @@ def _binary(op: Op) -> Callable[..., Any]:
         n.op = op
         n.parents = (nx, ny)
         n.shape = out.shape
+        kept_x: tuple[Any, ...] | None
+        kept_y: tuple[Any, ...] | None
         if nx is None or not moves_x:
             kept_x = None
         elif keep_x == 2:

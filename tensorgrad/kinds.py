@@ -1,9 +1,9 @@
 """The constructors of ops: one line each, public, and the same that tensorgrad's own ops are made with.
 
-    exp     = elementwise("exp",     dx=lambda g, out: g * out)
-    mul     = elementwise("multiply", dx=lambda g, y: g * y, dy=lambda g, x: g * x)
-    reshape = linear("reshape", lambda xp, x, /, shape: xp.reshape(x, shape),
-                     dx=lambda g, x_shape: reshape(g, x_shape))
+exp     = elementwise("exp",     dx=lambda g, out: g * out)
+mul     = elementwise("multiply", dx=lambda g, y: g * y, dy=lambda g, x: g * x)
+reshape = linear("reshape", lambda xp, x, /, shape: xp.reshape(x, shape),
+                 dx=lambda g, x_shape: reshape(g, x_shape))
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from tensorgrad.op import Op, Rule
 Source = str | Callable[..., Any]
 
 
-def elementwise(name: str, source: Source | None = None, *, floats: bool = True, **rules: Rule) -> Any:
+def elementwise(
+    name: str, source: Source | None = None, *, floats: bool = True, **rules: Rule
+) -> Any:
     """out[i] = f(x[i], y[i], ...) with broadcasting.  Rule: dx(g, ...) = g * df/dx, elementwise again.
 
     source: a ufunc's name (default: the op's) or a function (xp, inputs..., /, parameters...).
@@ -27,7 +29,13 @@ def elementwise(name: str, source: Source | None = None, *, floats: bool = True,
 
 
 def linear(
-    name: str, source: Source, *, view: bool = False, variadic: bool = False, many: bool = False, **rules: Rule
+    name: str,
+    source: Source,
+    *,
+    view: bool = False,
+    variadic: bool = False,
+    many: bool = False,
+    **rules: Rule,
 ) -> Any:
     """out = A x (or A(x, y, ...) = A1 x + A2 y + ...).  Rule: dx(g, ...) = A^T g.  Forward mode is the op itself.
 
@@ -36,7 +44,9 @@ def linear(
     many: the result is a tuple of tensors, and the rule receives a list of gradients, None where none arrived.
     """
     joint = rules.pop("joint", None)
-    return flatten(Op(name, source, "linear", rules, joint=joint, view=view, variadic=variadic, many=many))
+    return flatten(
+        Op(name, source, "linear", rules, joint=joint, view=view, variadic=variadic, many=many)
+    )
 
 
 def bilinear(name: str, source: Source, **rules: Rule) -> Any:
@@ -44,20 +54,44 @@ def bilinear(name: str, source: Source, **rules: Rule) -> Any:
     return flatten(Op(name, source, "bilinear", rules))
 
 
-def general(name: str, source: Source, *, floats: bool = False, outputs: tuple[str, ...] = ("out",),
-            visible: int = 1, **rules: Rule) -> Any:
+def general(
+    name: str,
+    source: Source,
+    *,
+    floats: bool = False,
+    outputs: tuple[str, ...] = ("out",),
+    visible: int = 1,
+    **rules: Rule,
+) -> Any:
     """Any differentiable function.  Rules must be linear in g and pure; forward mode is their transpose.
 
     outputs: names of what the source returns, the first `visible` of them the result, the rest residuals.
     """
     joint = rules.pop("joint", None)
     return flatten(
-        Op(name, source, "general", rules, joint=joint, floats=floats, outputs=outputs, visible=visible)
+        Op(
+            name,
+            source,
+            "general",
+            rules,
+            joint=joint,
+            floats=floats,
+            outputs=outputs,
+            visible=visible,
+        )
     )
 
 
-def fused(name: str, source: Source, formula: Callable[..., Any], *, floats: bool = True,
-          outputs: tuple[str, ...] = ("out",), visible: int = 1, **rules: Rule) -> Any:
+def fused(
+    name: str,
+    source: Source,
+    formula: Callable[..., Any],
+    *,
+    floats: bool = True,
+    outputs: tuple[str, ...] = ("out",),
+    visible: int = 1,
+    **rules: Rule,
+) -> Any:
     """A faster twin of `formula(inputs..., parameters...)`, a function of ops of the table.
 
     reuse: the rule of a unary op once more, free to write its part into g, called where nobody else holds g.
@@ -65,8 +99,18 @@ def fused(name: str, source: Source, formula: Callable[..., Any], *, floats: boo
     """
     joint, reuse = rules.pop("joint", None), rules.pop("reuse", None)
     return flatten(
-        Op(name, source, "fused", rules, joint=joint, floats=floats, outputs=outputs, visible=visible,
-           formula=formula, reuse=reuse)
+        Op(
+            name,
+            source,
+            "fused",
+            rules,
+            joint=joint,
+            floats=floats,
+            outputs=outputs,
+            visible=visible,
+            formula=formula,
+            reuse=reuse,
+        )
     )
 
 

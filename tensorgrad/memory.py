@@ -56,7 +56,10 @@ def stamp(array: Any) -> None:
     low, high = (0, _END) if root is array else span(array)
     entry = _writes.get(key)
     if entry is None or entry[0]() is not root:
-        _writes[key] = (weakref.ref(root, lambda _, key=key: _writes.pop(key, None)), [(low, high, time)])
+        _writes[key] = (
+            weakref.ref(root, lambda _: _writes.pop(key, None)),
+            [(low, high, time)],
+        )
         return
     log = entry[1]
     log[:] = [w for w in log if not (low <= w[0] and w[1] <= high)]

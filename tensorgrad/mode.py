@@ -9,7 +9,7 @@ import functools
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,7 +48,10 @@ class _Setting:
             _set(name, value)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for name, value in self.__dict__["_before"].pop().items():
             _set(name, value)
@@ -82,9 +85,11 @@ class no_grad(_Setting):
 
     settings = {"grad": False}
 
-    def __new__(cls, function: Any = None) -> Any:
-        setting = super().__new__(cls)
-        return setting if function is None else setting(function)
+    if not TYPE_CHECKING:  # @no_grad without parentheses, too
+
+        def __new__(cls, function: Any = None) -> Any:
+            setting = super().__new__(cls)
+            return setting if function is None else setting(function)
 
 
 class enable_grad(no_grad):

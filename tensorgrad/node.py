@@ -31,7 +31,9 @@ class Node:
     born: int
     extra: dict[str, Any]
 
-    def __init__(self, op: Any, parents: tuple[Node | None, ...], kept: Any, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, op: Any, parents: tuple[Node | None, ...], kept: Any, shape: tuple[int, ...]
+    ) -> None:
         self.op, self.parents, self.kept, self.shape = op, parents, kept, shape
         self.born = tick()
 

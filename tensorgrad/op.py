@@ -77,6 +77,8 @@ class Op:
         """replays: under create_graph the formula is recorded anew, since residuals carry no history"""
         if self.replays and formula is None:
             raise TypeError(f"{name}: rules that ask for residuals need a formula for higher order")
+        self.element: Callable[..., Any] | None = None
+        """element(x, ...): what to return in place of a NumPy scalar, for a view of one element"""
         self.impls: dict[type, Callable[..., Any]] = {}
         table[name] = self
 
@@ -137,6 +139,8 @@ class Op:
             raise explain(self, values, params, error) from error
         outs = out if isinstance(out, (tuple, list)) else (out,)
         xp = module_for(like)
+        if self.element is not None:
+            return tuple(o if type(o) is like else self.element(*values, *params) for o in outs)
         return tuple(o if type(o) is like else xp.asarray(o) for o in outs)
 
     # ---- calling
@@ -151,12 +155,15 @@ class Op:
             return self.visible_part(self.run(self.plain(inputs), params))
         if mode.careful:
             inputs = tuple(memory.renew(x) if type(x) is Tensor else x for x in inputs)
-        inputs = self.prepare(inputs)
-        values = [x.array if type(x) is Tensor else x for x in inputs]
+        ready = self.prepare(inputs)
+        values = [x.array if type(x) is Tensor else x for x in ready]
         outs = self.run(values, params)
         nodes: Iterable[Node | None] = ()
         if mode.thread.grad:
-            nodes = [x.node if m and type(x) is Tensor else None for x, m in zip(inputs, self.spread(inputs))]
+            nodes = [
+                x.node if m and type(x) is Tensor else None
+                for x, m in zip(ready, self.spread(ready))
+            ]
         results = self.record(values, params, outs, nodes, Tensor)
         if mode.careful:
             for watch in mode.thread.watchers:
@@ -169,7 +176,9 @@ class Op:
             return tuple(args[0]), args[1:]
         n = len(self.inputs)
         if len(args) != n + len(self.params):
-            raise TypeError(f"{self.name}: takes {self.inputs + self.params}, {len(args)} arguments were given")
+            raise TypeError(
+                f"{self.name}: takes {self.inputs + self.params}, {len(args)} arguments were given"
+            )
         return args[:n], args[n:]
 
     def spread(self, inputs: Any) -> tuple[bool, ...]:
@@ -188,7 +197,8 @@ class Op:
     def prepare(self, inputs: Any) -> list[Any]:
         """Operands made alike: arrays become Tensors, one device, PyTorch's promotion as recorded casts."""
         ready = [
-            x.item() if isinstance(x, np.generic) else Tensor(x) if is_array(x) else x for x in inputs
+            x.item() if isinstance(x, np.generic) else Tensor(x) if is_array(x) else x
+            for x in inputs
         ]
         for x in ready:
             if type(x) is not Tensor and x is not None and not isinstance(x, (int, float, complex)):
@@ -203,7 +213,9 @@ class Op:
         ]
         if not joined:
             return ready
-        dtype = result_type(*(ready[i].array if type(ready[i]) is Tensor else ready[i] for i in joined))
+        dtype = result_type(
+            *(ready[i].array if type(ready[i]) is Tensor else ready[i] for i in joined)
+        )
         if self.floats and category(dtype) < 2:
             dtype = get_default_dtype()
         for i in joined:
@@ -216,7 +228,12 @@ class Op:
         return ready
 
     def record(
-        self, values: Any, params: Any, outs: tuple[Any, ...], nodes: Iterable[Node | None], wrap: Any
+        self,
+        values: Any,
+        params: Any,
+        outs: tuple[Any, ...],
+        nodes: Iterable[Node | None],
+        wrap: Any,
     ) -> tuple[Any, ...]:
         """The outputs wrapped; with a node where an input has one and the output is a float."""
         parents = tuple(nodes)
@@ -236,18 +253,20 @@ class Op:
         if self.replays:
             kept += ((values, params),)
         if self.visible == 1 and not self.many:
-            node = Node(self, parents, kept, shown[0].shape) if is_differentiable(shown[0].dtype) else None
+            node = (
+                Node(self, parents, kept, shown[0].shape)
+                if is_differentiable(shown[0].dtype)
+                else None
+            )
             return (wrap(shown[0], node),)
-        trunk = Node(self, parents, kept, tuple(o.shape for o in shown))  # type: ignore[arg-type]
+        trunk = Node(self, parents, kept, tuple(o.shape for o in shown))
         return tuple(
             wrap(o, Node(PICK, (trunk,), i, o.shape) if is_differentiable(o.dtype) else None)
             for i, o in enumerate(shown)
         )
 
     def __repr__(self) -> str:
-        rules = ", ".join(
-            f"d{x}({', '.join(asks)})" for x, asks in zip(self.inputs, self.asks)
-        )
+        rules = ", ".join(f"d{x}({', '.join(asks)})" for x, asks in zip(self.inputs, self.asks))
         return f"<{self.kind} op {self.name}({', '.join(self.inputs + self.params)}): {rules}>"
 
 
@@ -262,7 +281,9 @@ PICK = _Pick()
 
 def explain(op: Op, values: Any, params: tuple[Any, ...], error: Exception) -> Exception:
     """The error of an implementation as a sentence, in the class that PyTorch raises."""
-    shapes = " and ".join(str(tuple(np.shape(v))) for v in values if hasattr(v, "shape")) or "numbers"
+    shapes = (
+        " and ".join(str(tuple(np.shape(v))) for v in values if hasattr(v, "shape")) or "numbers"
+    )
     given = "".join(f", {p}={v!r}" for p, v in zip(op.params, params) if not hasattr(v, "shape"))
     if isinstance(error, (IndexError, np.exceptions.AxisError)):
         return IndexError(f"{op.name}: {shapes}{given}: {error}")

@@ -71,30 +71,57 @@ def _float(dtype: Any) -> Any:
     return get_default_dtype() if dtype is None else as_dtype(dtype)
 
 
-def rand(*size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def rand(
+    *size: Any,
+    generator: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Uniform on [0, 1)."""
     return made(generator_for(device, generator).rand(sizes_of(size), _float(dtype)), requires_grad)
 
 
-def randn(*size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randn(
+    *size: Any,
+    generator: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Normal with mean 0 and variance 1."""
-    return made(generator_for(device, generator).randn(sizes_of(size), _float(dtype)), requires_grad)
+    return made(
+        generator_for(device, generator).randn(sizes_of(size), _float(dtype)), requires_grad
+    )
 
 
-def randint(low: int, high: Any = None, size: Any = None, *, generator: Any = None, dtype: Any = None, device: Any = None,
-            requires_grad: bool = False) -> Tensor:
+def randint(
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    *,
+    generator: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Integers uniform on [low, high); randint(high, size) starts at 0."""
     if size is None:
         low, high, size = 0, low, high
     if high is None or size is None:
         raise TypeError("randint: takes (high, size) or (low, high, size)")
     dtype = int64 if dtype is None else as_dtype(dtype)
-    return made(generator_for(device, generator).randint(int(low), int(high), tuple(size), dtype), requires_grad)
+    return made(
+        generator_for(device, generator).randint(int(low), int(high), tuple(size), dtype),
+        requires_grad,
+    )
 
 
 def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
     """The numbers 0 to n-1 in random order."""
-    return Tensor(generator_for(device, generator).randperm(n, int64 if dtype is None else as_dtype(dtype)))
+    return Tensor(
+        generator_for(device, generator).randperm(n, int64 if dtype is None else as_dtype(dtype))
+    )
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any = None) -> Tensor:
@@ -107,11 +134,15 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any 
 
 
 def rand_like(x: Any, *, dtype: Any = None, generator: Any = None) -> Tensor:
-    return rand(x.shape, dtype=x.dtype if dtype is None else dtype, device=x.device, generator=generator)
+    return rand(
+        x.shape, dtype=x.dtype if dtype is None else dtype, device=x.device, generator=generator
+    )
 
 
 def randn_like(x: Any, *, dtype: Any = None, generator: Any = None) -> Tensor:
-    return randn(x.shape, dtype=x.dtype if dtype is None else dtype, device=x.device, generator=generator)
+    return randn(
+        x.shape, dtype=x.dtype if dtype is None else dtype, device=x.device, generator=generator
+    )
 
 
 def randint_like(x: Any, low: int, high: int | None = None, *, dtype: Any = None) -> Tensor:
@@ -124,7 +155,9 @@ def bernoulli(x: Any, *, generator: Any = None) -> Tensor:
     return Tensor(generator_for(x.device, generator).bernoulli(x.array))
 
 
-def multinomial(x: Any, num_samples: int, replacement: bool = False, *, generator: Any = None) -> Tensor:
+def multinomial(
+    x: Any, num_samples: int, replacement: bool = False, *, generator: Any = None
+) -> Tensor:
     """Indices drawn with the (unnormalised) probabilities in x: (n,) or (m, n) -> (num_samples,) or (m, num_samples)."""
     return Tensor(generator_for(x.device, generator).multinomial(x.array, num_samples, replacement))
 

@@ -144,12 +144,12 @@ class Tensor(Operable):
         return self.array.ndim  # type: ignore[no-any-return]
 
     @property
-    def device(self) -> device:
+    def device(self) -> Any:
         return device_of(self.array)
 
     @property
     def is_cuda(self) -> bool:
-        return self.device.type == "cuda"
+        return bool(self.device.type == "cuda")
 
     # ---- being part of a graph
 
@@ -170,7 +170,7 @@ class Tensor(Operable):
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Ask for gradients (or no longer) of this leaf; returns the tensor itself."""
         if not requires_grad:
-            if not self.is_leaf:
+            if self.node is not None and not self.is_leaf:
                 raise RuntimeError(
                     "requires_grad_(False): only leaves can change; use x.detach() for a tensor "
                     f"made by {self.node.name()}"
@@ -223,18 +223,23 @@ class Tensor(Operable):
         """Let this tensor, too, receive `.grad` in backward, though it is no leaf."""
         if self.history() is None:
             raise RuntimeError("retain_grad: this tensor does not require grad")
-        if self.node.op is not None:
+        if self.node is not None and self.node.op is not None:
             self.node.extras()["retain"] = weakref.ref(self)
 
     @property
     def retains_grad(self) -> bool:
-        return self.node is not None and self.node.op is not None and self.node.peek("retain") is not None
+        return (
+            self.node is not None
+            and self.node.op is not None
+            and self.node.peek("retain") is not None
+        )
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Hook:
         """Call `hook(grad)` when this tensor's gradient is complete; what it returns replaces the gradient."""
-        if self.history() is None:
+        node = self.history()
+        if node is None:
             raise RuntimeError("register_hook: this tensor does not require grad")
-        return Hook(self.node.extras().setdefault("hooks", {}), hook)
+        return Hook(node.extras().setdefault("hooks", {}), hook)
 
     # ---- leaving the library
 
@@ -249,7 +254,9 @@ class Tensor(Operable):
     def item(self) -> Any:
         """The only element, as a Python number."""
         if self.array.size != 1:
-            raise RuntimeError(f"item(): a tensor of shape {self.shape} has {self.array.size} elements, not one")
+            raise RuntimeError(
+                f"item(): a tensor of shape {self.shape} has {self.array.size} elements, not one"
+            )
         return self.array.item()
 
     def tolist(self) -> Any:
@@ -281,7 +288,9 @@ class Tensor(Operable):
 
     def __index__(self) -> int:
         if category(self.dtype) > 1:
-            raise TypeError(f"only integer tensors of one element are indices, this one is {self.dtype}")
+            raise TypeError(
+                f"only integer tensors of one element are indices, this one is {self.dtype}"
+            )
         return int(self.item())
 
     def __bool__(self) -> bool:

@@ -49,7 +49,9 @@ class Region(NamedTuple):
     def ends(self) -> tuple[int, int]:
         """The first and the last element in memory."""
         steps = [(n - 1) * s for n, s in zip(self.shape, self.strides)]
-        return self.offset + sum(s for s in steps if s < 0), self.offset + sum(s for s in steps if s > 0)
+        return self.offset + sum(s for s in steps if s < 0), self.offset + sum(
+            s for s in steps if s > 0
+        )
 
 
 # ---- three linear ops between regions of one memory of `size` elements
@@ -106,7 +108,9 @@ class Notes:
     def region(self, array: Any) -> Region:
         step = array.itemsize
         return Region(
-            tuple(array.shape), tuple(s // step for s in array.strides), (_address(array) - self.low) // step
+            tuple(array.shape),
+            tuple(s // step for s in array.strides),
+            (_address(array) - self.low) // step,
         )
 
 
@@ -117,13 +121,19 @@ _patience = 64  # uses of noted memory until the next look for notes that nobody
 _uses = 0
 
 
-def _forget(key: int, pop: Any = _notes.pop, ending: Any = sys.is_finalizing, step: Any = mode.be_careful) -> None:
+def _forget(
+    key: int, pop: Any = _notes.pop, ending: Any = sys.is_finalizing, step: Any = mode.be_careful
+) -> None:
     if pop(key, None) is not None and not ending():
         step(-1)
 
 
 def _address(array: Any) -> int:
-    return int(array.data.ptr) if hasattr(array.data, "ptr") else int(array.__array_interface__["data"][0])
+    return (
+        int(array.data.ptr)
+        if hasattr(array.data, "ptr")
+        else int(array.__array_interface__["data"][0])
+    )
 
 
 def rewritten(x: Tensor, node: Node | None) -> None:
@@ -131,28 +141,36 @@ def rewritten(x: Tensor, node: Node | None) -> None:
     if node is None:
         if x.node is None:
             return
-        node = _made(overwrite, (x.node,), (), x.shape)  # constants: as in PyTorch, it still requires grad
+        node = _made(
+            overwrite, (x.node,), (), x.shape
+        )  # constants: as in PyTorch, it still requires grad
     x.node = node
     x.__dict__.pop("detached", None)
     root = memory.root_of(x.array)
     key = id(root)
     alone = x.array is root
     del root
-    if alone and sys.getrefcount(x.array) == 2:  # this attribute and the call: nobody else can see it
+    if (
+        alone and sys.getrefcount(x.array) == 2
+    ):  # this attribute and the call: nobody else can see it
         _forget(key)
         return
     if len(_notes) > 8:
         sweep()
     root = memory.root_of(x.array)
     if root.dtype != x.array.dtype:
-        raise RuntimeError("in-place: memory seen under two dtypes has no history; change a clone() instead")
+        raise RuntimeError(
+            "in-place: memory seen under two dtypes has no history; change a clone() instead"
+        )
     notes = _notes.get(key)
     if notes is None:
         notes = _notes[key] = Notes(root, key)
         mode.be_careful(1)
     region = notes.region(x.array)
     time = x.__dict__["as_of"] = tick()
-    notes.writes = [w for w in notes.writes if not region.covers(w.region)] + [Write(region, node, time)]
+    notes.writes = [w for w in notes.writes if not region.covers(w.region)] + [
+        Write(region, node, time)
+    ]
 
 
 def renew(x: Tensor) -> Tensor:
@@ -185,7 +203,9 @@ def renew(x: Tensor) -> Tensor:
     return x
 
 
-def _made(op: Any, parents: tuple[Node | None, ...], asked: tuple[Any, ...], shape: tuple[int, ...]) -> Node:
+def _made(
+    op: Any, parents: tuple[Node | None, ...], asked: tuple[Any, ...], shape: tuple[int, ...]
+) -> Node:
     """A node whose value is in memory already."""
     return Node(op.op, parents, tuple(None if p is None else asked for p in parents), shape)
 
@@ -236,7 +256,9 @@ def sweep() -> int:
 
 def _is_read(notes: Notes) -> bool:
     """Whether anything but the nodes of these notes refers to the memory."""
-    slots: dict[int, int] = {}  # by the id of an array on this memory: in how many places nodes keep it
+    slots: dict[
+        int, int
+    ] = {}  # by the id of an array on this memory: in how many places nodes keep it
     arrays: list[Any] = []
     reached = {w.node for w in notes.writes}
     stack = list(reached)
@@ -257,10 +279,14 @@ def _is_read(notes: Notes) -> bool:
     for i in range(len(arrays)):
         if arrays[i] is not root:
             views += 1
-            if sys.getrefcount(arrays[i]) != slots[id(arrays[i])] + 2:  # the list here, and the call
+            if (
+                sys.getrefcount(arrays[i]) != slots[id(arrays[i])] + 2
+            ):  # the list here, and the call
                 return True
     own = slots.get(id(root), 0)
-    return sys.getrefcount(root) != own + (own > 0) + views + 2  # the list, the variable and the call
+    return (
+        sys.getrefcount(root) != own + (own > 0) + views + 2
+    )  # the list, the variable and the call
 
 
 def _arrays(kept: Any, root: Any) -> Any:

@@ -20,7 +20,9 @@ def _seed(name: str, output: Any, gradient: Any, record: bool) -> tuple[Node, An
     if node is None:
         if not isinstance(output, Operable):
             raise TypeError(f"{name}: expected a tensor, not {type(output).__name__}")
-        raise RuntimeError(f"{name}: the tensor of shape {output.shape} does not require grad and has no history")
+        raise RuntimeError(
+            f"{name}: the tensor of shape {output.shape} does not require grad and has no history"
+        )
     array = output.array
     if gradient is None:
         if array.size != 1:

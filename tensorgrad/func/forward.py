@@ -5,6 +5,7 @@ No op has a second rule for this; its kind says how the reverse rule, or the op 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tensorgrad.convert import cast
@@ -28,7 +29,10 @@ class Dual(Tracer):
             return op.formula(*inputs, *params)
         mine = [isinstance(x, Dual) and x.level == self.level for x in inputs]
         values = tuple(x.value if m else x for x, m in zip(inputs, mine))
-        tangents = [x.tangent if m and moves else None for x, m, moves in zip(inputs, mine, op.spread(inputs))]
+        tangents = [
+            x.tangent if m and moves else None
+            for x, m, moves in zip(inputs, mine, op.spread(inputs))
+        ]
         out = _call(op, values, params)
         if op.kind == "discrete" or all(t is None for t in tangents):
             return out
@@ -37,7 +41,9 @@ class Dual(Tracer):
             return tuple(Dual(o, t, self.level) for o, t in zip(out, tangent))
         if tangent.shape != out.shape:
             tangent = broadcast(tangent, out.shape)
-        return Dual(out, tangent if tangent.dtype == out.dtype else cast(tangent, out.dtype), self.level)
+        return Dual(
+            out, tangent if tangent.dtype == out.dtype else cast(tangent, out.dtype), self.level
+        )
 
 
 def _call(op: Any, values: Any, params: tuple[Any, ...]) -> Any:
@@ -73,15 +79,24 @@ def _bilinear(op: Any, values: Any, params: Any, out: Any, tangents: list[Any]) 
     return total
 
 
+def _applied(rule: Any, args: list[Any], g: Any) -> Any:
+    return rule(g, *args)
+
+
 def _general(op: Any, values: Any, params: Any, out: Any, tangents: list[Any]) -> Any:
     """The transpose of each rule, which is linear in the gradient."""
     total = None
     for rule, readers, t, v in zip(op.rules, op.readers, tangents, values):
         if t is not None:
             args = [read(values, params, (out,)) for read in readers]
-            part = transpose(lambda g, rule=rule, args=args: rule(g, *args), out, t, v.shape)
+            part = transpose(partial(_applied, rule, args), out, t, v.shape)
             total = part if total is None else total + part
     return total
 
 
-_TANGENT = {"elementwise": _elementwise, "linear": _linear, "bilinear": _bilinear, "general": _general}
+_TANGENT = {
+    "elementwise": _elementwise,
+    "linear": _linear,
+    "bilinear": _bilinear,
+    "general": _general,
+}

@@ -28,7 +28,9 @@ class Reverse(Tracer):
         values = tuple(x.value if m else x for x, m in zip(inputs, mine))
         out = op(values, *params) if op.variadic else op(*values, *params)
         outs = out if isinstance(out, tuple) else (out,)
-        nodes = [x.node if m and moves else None for x, m, moves in zip(inputs, mine, op.spread(inputs))]
+        nodes = [
+            x.node if m and moves else None for x, m, moves in zip(inputs, mine, op.spread(inputs))
+        ]
         return op.visible_part(op.record(values, params, outs, nodes, self._wrap))
 
     def _wrap(self, value: Any, node: Node | None) -> Any:
@@ -44,7 +46,9 @@ def pull(outputs: list[tuple[Any, Any]], inputs: list[Reverse]) -> list[Any]:
     return [sinks[x.node] for x in inputs]
 
 
-def transpose(function: Callable[[Any], Any], like: Any, cotangent: Any, shape: tuple[int, ...]) -> Any:
+def transpose(
+    function: Callable[[Any], Any], like: Any, cotangent: Any, shape: tuple[int, ...]
+) -> Any:
     """A^T cotangent for a linear function A of a tensor like `like`, whose result is fitted to `shape`."""
     with new_level() as level:
         u = Reverse(zeros_like(like), level)

@@ -60,7 +60,9 @@ def _forward(xp: Any, q: Any, k: Any, v: Any, /, causal: bool, scale: float) -> 
     return scores @ v, (xp.log(total) + top)[..., 0]
 
 
-def _backward(g: Any, q: Any, k: Any, v: Any, out: Any, lse: Any, causal: bool, scale: float) -> Any:
+def _backward(
+    g: Any, q: Any, k: Any, v: Any, out: Any, lse: Any, causal: bool, scale: float
+) -> Any:
     """dv = p^T g;  ds = p (g v^T - sum(g out));  dq = scale ds k;  dk = scale ds^T q."""
     answer = ask("attention_backward", q, g, q, k, v, out, lse, causal, scale)
     if answer is not None:
@@ -81,12 +83,20 @@ _attention = fused(
 )  # fmt: skip
 
 
-def attention(q: Any, k: Any, v: Any, hidden: Any, bias: Any, dropout: Any, causal: bool, scale: float) -> Any:
+def attention(
+    q: Any, k: Any, v: Any, hidden: Any, bias: Any, dropout: Any, causal: bool, scale: float
+) -> Any:
     """softmax(scale q k^T + bias) v: the fused op where nothing is masked but the future, else the formula.
 
     hidden: None, or True where a key may not be seen.  dropout: None, or a function applied to the weights.
     """
-    if hidden is None and bias is None and dropout is None and q.ndim == 4 and k.shape[:2] == q.shape[:2]:
+    if (
+        hidden is None
+        and bias is None
+        and dropout is None
+        and q.ndim == 4
+        and k.shape[:2] == q.shape[:2]
+    ):
         if v.shape[:2] == q.shape[:2] and 0 not in (q.numel(), k.numel(), v.numel()):
             return _attention(q, k, v, causal, scale)
     if causal:
@@ -100,7 +110,9 @@ def group_heads(x: Any, heads: int, dim: int = -3) -> Any:
     """Each key-value head repeated for its group of query heads: (..., h, S, D) -> (..., heads, S, D)."""
     have = x.shape[dim]
     if have == 0 or heads % have:
-        raise RuntimeError(f"scaled_dot_product_attention: {heads} query heads are no multiple of {have} key heads")
+        raise RuntimeError(
+            f"scaled_dot_product_attention: {heads} query heads are no multiple of {have} key heads"
+        )
     lead, rest = x.shape[:dim], x.shape[dim + 1 :]
     wide = expand(_reshape(x, (*lead, have, 1, *rest)), (*lead, have, heads // have, *rest))
     return _reshape(wide, (*lead, heads, *rest))

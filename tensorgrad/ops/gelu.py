@@ -46,7 +46,9 @@ def _over(g: Any, x: Any, approximate: str) -> Any:
     return _rule(g, x, approximate) if answer is None else answer
 
 
-_gelu = fused("gelu", _source, _formula, dx=lambda g, x, approximate: _rule(g, x, approximate), reuse=_over)
+_gelu = fused(
+    "gelu", _source, _formula, dx=lambda g, x, approximate: _rule(g, x, approximate), reuse=_over
+)
 
 
 def gelu(input: Any, approximate: str = "none") -> Any:

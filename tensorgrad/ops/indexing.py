@@ -32,6 +32,7 @@ _put = linear(
 )
 
 _slice.op.register(np.ndarray, np.ndarray.__getitem__)
+_slice.op.element = lambda x, index: _view(x, index)
 
 
 def _view(x: Any, index: Any) -> Any:
@@ -50,10 +51,12 @@ def _added(xp: Any, x: Any, shape: tuple[int, ...], index: Any) -> Any:
     out = xp.zeros(shape, x.dtype)
     if not x.size:
         return out
-    rows = index if is_array(index) else index[0] if isinstance(index, tuple) and len(index) == 1 else None
-    if rows is not None and rows.dtype.kind in "iu" and len(shape) > 1 and xp is np and x.dtype.kind == "f":
+    rows: Any = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+    if is_array(rows) and rows.dtype.kind in "iu" and len(shape) > 1 and xp is np and x.dtype.kind == "f":
         flat = x.reshape(-1, _product(shape[1:]))
-        index = np.where(rows < 0, rows + shape[0], rows).reshape(-1) if rows.size and rows.min() < 0 else rows.reshape(-1)
+        if rows.size and rows.min() < 0:
+            rows = np.where(rows < 0, rows + shape[0], rows)
+        index = rows.reshape(-1)
         answer = ask_any("embedding_backward", flat, flat, index, shape[0])
         return _segment_sum(flat, index, shape) if answer is None else answer.reshape(shape)
     if xp is np:

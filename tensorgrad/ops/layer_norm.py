@@ -48,7 +48,9 @@ def _backward(g: Any, x: Any, weight: Any, bias: Any, mean: Any, rstd: Any, need
     dx = None
     if needs[0]:
         gw = g if weight is None else g * weight
-        dx = (gw - gw.mean(1, keepdims=True) - xhat * (gw * xhat).mean(1, keepdims=True)) * rstd[:, None]
+        dx = (gw - gw.mean(1, keepdims=True) - xhat * (gw * xhat).mean(1, keepdims=True)) * rstd[
+            :, None
+        ]
     return dx, (g * xhat).sum(0) if needs[1] else None, g.sum(0) if needs[2] else None
 
 
@@ -58,17 +60,23 @@ _rows = fused(
 )  # fmt: skip
 
 
-def layer_norm(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+def layer_norm(
+    x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
     """y = (x - mean) / sqrt(var + eps) * weight + bias over the last dims, whose sizes are normalized_shape.
 
     x (..., *normalized_shape); weight and bias (*normalized_shape).  The variance is the biased one.
     """
     dims = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not dims or tuple(x.shape[-len(dims) :]) != dims:
-        raise RuntimeError(f"layer_norm: an input of shape {x.shape} does not end with normalized_shape {dims}")
+        raise RuntimeError(
+            f"layer_norm: an input of shape {x.shape} does not end with normalized_shape {dims}"
+        )
     for name, p in (("weight", weight), ("bias", bias)):
         if p is not None and tuple(p.shape) != dims:
-            raise RuntimeError(f"layer_norm: {name} has shape {p.shape}, normalized_shape is {dims}")
+            raise RuntimeError(
+                f"layer_norm: {name} has shape {p.shape}, normalized_shape is {dims}"
+            )
     if category(x.dtype) != 2:
         raise RuntimeError(f"layer_norm: expected a floating-point tensor, not {x.dtype}")
     size = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tensorgrad.tensor import Tensor
 
 def _product(xp: Any, x: Any, y: Any, /) -> Any:
     if y.ndim != 2:
-        return _widened(x, y, operator.matmul) if xp is np and x.dtype.itemsize == 2 else x @ y
+        return _widened(x, y, np.matmul) if xp is np and x.dtype.itemsize == 2 else x @ y
     if x.ndim == 2:
         return _matrices(x, y) if xp is np else x @ y
     shape, rows = (*x.shape[:-1], y.shape[-1]), x.reshape(_folded(x.shape))

@@ -40,7 +40,9 @@ def _log_softmax_formula(x: Any, dim: int) -> Any:
 def _logsumexp_formula(x: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
     shifted, top = _shifted(x, dims)
     out = log(_sum(exp(shifted), dims, True)) + top
-    return out if keepdim else _reshape(out, tuple(n for d, n in enumerate(x.shape) if d not in dims))
+    return (
+        out if keepdim else _reshape(out, tuple(n for d, n in enumerate(x.shape) if d not in dims))
+    )
 
 
 # ---- rules, and their kernels
@@ -72,7 +74,9 @@ def _rule(name: str, formula: Any) -> Any:
     """The rule: a kernel for arrays, the formula for whatever is being recorded."""
 
     def dx(g: Any, out: Any, dim: int) -> Any:
-        answer = ask_any(name, g, g, out) if is_array(g) and g.ndim and dim in (-1, g.ndim - 1) else None
+        answer = (
+            ask_any(name, g, g, out) if is_array(g) and g.ndim and dim in (-1, g.ndim - 1) else None
+        )
         return formula(g, out, dim) if answer is None else answer
 
     return dx
@@ -116,7 +120,9 @@ def _typed(name: str, x: Any, dtype: Any) -> Any:
     if dtype is not None:
         return cast(x, as_dtype(dtype))
     if category(x.dtype) < 2:
-        raise RuntimeError(f"{name}: expected a floating-point tensor, not {x.dtype}; use x.float() or dtype=")
+        raise RuntimeError(
+            f"{name}: expected a floating-point tensor, not {x.dtype}; use x.float() or dtype="
+        )
     return x
 
 
@@ -141,7 +147,10 @@ def log_softmax(x: Any, dim: int, dtype: Any = None) -> Any:
 @public()
 def logsumexp(x: Any, dim: Any, keepdim: bool = False) -> Any:
     """out = log sum exp(x) over dims."""
-    return _logsumexp(x, all_dims("logsumexp", dim, x.ndim), bool(keepdim))
+    dims = all_dims("logsumexp", dim, x.ndim)
+    if any(x.shape[d] == 0 for d in dims):
+        return log(_sum(x, dims, keepdim))  # of nothing: -inf
+    return _logsumexp(x, dims, bool(keepdim))
 
 
 # ---- cross-entropy of rows: (N, V) logits and (N,) classes

@@ -23,6 +23,7 @@ UNIT: Interval = (-0.95, 0.95)
 TIES = {"stretched": "which of equal elements is taken is open"}
 IN_PLACE = {"forward": "a traced value cannot be changed in place"}
 NO_TRANSPOSE = {"forward": "padding_idx takes a gradient away that the value depends on"}
+DEPRECATED = {"empty": "PyTorch lets 0-d tensors pass, with a warning that this will end"}
 NOT_A_VIEW = {"strided": "such memory cannot be viewed in this shape"}
 
 
@@ -205,7 +206,7 @@ def _table() -> Iterator[Row]:
     yield row("permute", lambda t, x: x.permute(2, 0, 1), (3, 5, 7))
     yield row("movedim", lambda t, x: t.movedim(x, 0, -1), (3, 5, 7))
     yield row("t, T", lambda t, x: x.t() + x.T, (3, 5))
-    yield row("mT", lambda t, x: x.mT, (2, 3, 5))
+    yield row("mT", lambda t, x: x.mT, (2, 3, 5), lacks=DEPRECATED)
     yield row("squeeze", lambda t, x: x.squeeze(1) + t.squeeze(x), (3, 1, 5))
     yield row("unsqueeze", lambda t, x: x.unsqueeze(1), (3, 5))
     yield row("expand", lambda t, x: x.expand(7, -1, 5), (3, 1))

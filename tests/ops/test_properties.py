@@ -226,6 +226,7 @@ def test_stretched_inputs(row: Row):
 @rows
 def test_empty_and_0d_inputs(row: Row):
     """Each size replaced by 0 in turn, then all shapes by (): PyTorch's answer, or its error."""
+    row.skip("empty")
     sizes = sorted({n for shape in row.shapes for n in shape})
     cases = [[tuple(0 if n == size else n for n in s) for s in row.shapes] for size in sizes]
     for shapes in [*cases, [()] * len(row.shapes)]:
