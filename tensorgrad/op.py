@@ -15,7 +15,7 @@ import numpy as np
 
 from tensorgrad import memory, mode
 from tensorgrad.backend import device_of, is_array, module_for
-from tensorgrad.dtypes import category, get_default_dtype, is_differentiable, result_type
+from tensorgrad.dtypes import bool_, category, get_default_dtype, is_differentiable, result_type
 from tensorgrad.node import Node
 from tensorgrad.tensor import Tensor
 from tensorgrad.tracer import innermost
@@ -71,6 +71,10 @@ class Op:
         self.readers = tuple(tuple(self._reader(ask) for ask in asks) for asks in self.asks)
         asked = {ask for asks in self.asks for ask in asks}
         self.keeps_arrays = not asked.isdisjoint(self.inputs + outputs)
+        self.alike = kind == "bilinear"
+        """alike: its operands must have one dtype, as in PyTorch's products; other ops promote"""
+        self.bools = True
+        """bools: whether bool operands make sense"""
         self.pure = True
         """pure: its rules make new arrays or pass on g; what a user's Function returns may be held elsewhere"""
         self.replays = not asked.isdisjoint(outputs[visible:])
@@ -213,6 +217,16 @@ class Op:
         ]
         if not joined:
             return ready
+        dtypes = {ready[i].dtype if hasattr(ready[i], "dtype") else type(ready[i]) for i in joined}
+        if self.alike and len(dtypes) > 1:
+            raise RuntimeError(
+                f"{self.name}: the operands' dtypes differ, {' and '.join(map(str, dtypes))}; "
+                "convert one with x.to(dtype)"
+            )
+        if not self.bools and not dtypes.isdisjoint((bool_, bool)):
+            raise RuntimeError(
+                f"{self.name}: not for bools; use ~ for a mask's opposite, ^ for where two masks differ"
+            )
         dtype = result_type(
             *(ready[i].array if type(ready[i]) is Tensor else ready[i] for i in joined)
         )
@@ -287,8 +301,9 @@ def explain(op: Op, values: Any, params: tuple[Any, ...], error: Exception) -> E
     given = "".join(f", {p}={v!r}" for p, v in zip(op.params, params) if not hasattr(v, "shape"))
     if isinstance(error, (IndexError, np.exceptions.AxisError)):
         return IndexError(f"{op.name}: {shapes}{given}: {error}")
-    if isinstance(error, TypeError):
-        return TypeError(f"{op.name}: {shapes}{given}: {error}")
+    if isinstance(error, TypeError):  # NumPy's word for dtypes that a ufunc does not know
+        kind = RuntimeError if all(hasattr(v, "dtype") or isinstance(v, (int, float)) for v in values) else TypeError
+        return kind(f"{op.name}: {shapes}{given}: {error}")
     if isinstance(error, (ValueError, OverflowError)):
         if op.kind in ("elementwise", "discrete") and "broadcast" in str(error):
             return RuntimeError(f"{op.name}: shapes {shapes} do not broadcast together")

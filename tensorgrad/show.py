@@ -1,45 +1,97 @@
-"""How a tensor prints: PyTorch's form, four digits, long dims abridged, and where it came from."""
+"""How a tensor prints: PyTorch's form, columns aligned, four digits, long dims abridged, and where it came from."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tensorgrad.dtypes import bool_, get_default_dtype, int64
+from tensorgrad.dtypes import bool_, category, get_default_dtype, int64
+
+PRECISION = 4  # digits after the point
+WIDTH = 80  # columns
+MANY, EDGE = 1000, 3  # beyond so many elements only so many at each end of a dim
+_HEAD = "tensor("
 
 
 def show(x: Any) -> str:
-    """tensor([[1.0000, 2.0000]], grad_fn=<mul>)"""
+    """tensor([[1.0000, 2.5000]], grad_fn=<mul>)"""
     array = x.array if isinstance(x.array, np.ndarray) else x.array.get()
-    half = array.dtype.kind == "V"
-    text = np.array2string(
-        array.astype(np.float32) if half else array,
-        separator=", ", prefix="tensor(", precision=4, threshold=1000, edgeitems=3, max_line_width=80,
-        formatter=_formatter(array.astype(np.float32) if half else array),
-    )  # fmt: skip
-    notes = [text if array.size else "[]"]
-    if not array.size and array.shape != (0,):
-        notes.append(f"size={array.shape}")
-    if array.dtype not in (get_default_dtype(), int64, bool_):
-        notes.append(f"dtype={array.dtype}")
+    notes = []
     if x.array is not array:
         notes.append(f"device='{x.device}'")
+    if not array.size and array.shape != (0,):
+        notes.append(f"size={array.shape}")
+    usual = (get_default_dtype(), int64, bool_) if array.size else (get_default_dtype(),)
+    if array.dtype not in usual:
+        notes.append(f"dtype={array.dtype}")
     if x.node is not None:
         notes.append("requires_grad=True" if x.node.op is None else f"grad_fn=<{x.node.name()}>")
-    return f"tensor({', '.join(notes)})"
+    text = _HEAD + (numbers(array) if array.size else "[]")
+    for note in notes:
+        last = len(text) - text.rfind("\n") - 1
+        text += f", {note}" if last + len(note) + 3 <= WIDTH else f",\n{' ' * len(_HEAD)}{note}"
+    return text + ")"
 
 
-def _formatter(array: Any) -> Any:
-    if array.dtype.kind == "b":
-        return {"bool": lambda b: " True" if b else "False"}
-    if array.dtype.kind != "f":
-        return None
-    finite = array[np.isfinite(array)]
-    largest = np.abs(finite).max(initial=0.0)
-    if (finite == np.trunc(finite)).all() and largest < 1e8:
-        return {"float_kind": lambda v: f"{v:.0f}." if np.isfinite(v) else str(v)}
-    least = np.abs(finite[finite != 0]).min(initial=np.inf)
-    if largest >= 1e8 or least < 1e-4 or largest / least > 1000:
-        return {"float_kind": lambda v: f"{v:.4e}"}
-    return {"float_kind": lambda v: f"{v:.4f}"}
+def numbers(array: Any) -> str:
+    """The elements, nested in brackets, as they stand behind "tensor("."""
+    abridged = array.size > MANY
+    write = _writer(_edges(array) if abridged else array)
+    return _nested(array, len(_HEAD), abridged, write)
+
+
+def _nested(array: Any, indent: int, abridged: bool, write: Callable[[Any], str]) -> str:
+    if not array.ndim:
+        return write(array.item())
+    cut = abridged and len(array) > 2 * EDGE
+    parts = [*array[:EDGE], None, *array[-EDGE:]] if cut else list(array)
+    if array.ndim == 1:
+        words = [" ..." if v is None else write(v.item()) for v in parts]
+        room = max(1, (WIDTH - indent) // (len(write(array[0].item())) + 2))
+        lines = [", ".join(words[i : i + room]) for i in range(0, len(words), room)]
+        return "[" + (",\n" + " " * (indent + 1)).join(lines) + "]"
+    texts = ["..." if v is None else _nested(v, indent + 1, abridged, write) for v in parts]
+    return "[" + ("," + "\n" * (array.ndim - 1) + " " * (indent + 1)).join(texts) + "]"
+
+
+def _edges(array: Any) -> Any:
+    """The elements of an abridged array that are shown."""
+    for dim, n in enumerate(array.shape):
+        if n > 2 * EDGE:
+            ends = [slice(None, EDGE), slice(-EDGE, None)]
+            array = np.concatenate([array[(slice(None),) * dim + (end,)] for end in ends], dim)
+    return array
+
+
+def _writer(array: Any) -> Callable[[Any], str]:
+    """How to write one element: every one as wide as the widest."""
+    kind = category(array.dtype)
+    if kind < 2:
+        plain = str
+        wide = max(len(str(v)) for v in array.ravel().tolist())
+    elif kind == 2:
+        plain, wide = _floats(array.ravel().astype(np.float64))
+    else:
+        re, im = (_floats(part.ravel().astype(np.float64))[0] for part in (array.real, array.imag))
+        plain, wide = (lambda v: f"{re(v.real)}{'+' if v.imag >= 0 else ''}{im(v.imag)}j"), 1
+    return lambda v: plain(v).rjust(wide)
+
+
+def _floats(values: Any) -> tuple[Callable[[float], str], int]:
+    """One form for all: whole numbers "3.", four digits, or powers of ten where the sizes differ by too much."""
+    seen = np.abs(values[np.isfinite(values) & (values != 0)])
+    whole = bool((seen == np.trunc(seen)).all())
+    high, low = seen.max(initial=0.0), seen.min(initial=math.inf)
+    if seen.size and (high / low > 1000 or high > 1e8 or (low < 1e-4 and not whole)):
+        form = f".{PRECISION}e"
+    else:
+        form = ".0f" if whole else f".{PRECISION}f"
+
+    def write(value: float) -> str:
+        return format(value, form) + ("." if form == ".0f" and math.isfinite(value) else "")
+
+    shown = values[np.isfinite(values) & (values != 0)].tolist()  # the others may stand out
+    return write, max((len(write(v)) for v in shown), default=1)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from tensorgrad import memory, mode
-from tensorgrad.backend import xp_of
+from tensorgrad.backend import is_array, xp_of
 from tensorgrad.fit import broadcast
 from tensorgrad.kinds import linear
 from tensorgrad.node import Node, tick
@@ -248,54 +249,59 @@ def sweep() -> int:
 
     A note holds a node, whose graph may keep the noted memory itself: such a circle would never be freed.
     """
-    lonely = [key for key, notes in _notes.items() if not _is_read(notes)]
+    lonely = dict(_notes)
+    read = True
+    while read and lonely:
+        kept = _kept(list(lonely.values()))
+        read = [key for key, notes in lonely.items() if _is_read(notes.root(), kept.get(key, {}))]
+        del kept
+        for key in read:
+            del lonely[key]
     for key in lonely:
         _forget(key)
     return len(lonely)
 
 
-def _is_read(notes: Notes) -> bool:
-    """Whether anything but the nodes of these notes refers to the memory."""
-    slots: dict[
-        int, int
-    ] = {}  # by the id of an array on this memory: in how many places nodes keep it
-    arrays: list[Any] = []
-    reached = {w.node for w in notes.writes}
+Slots = dict[int, list[Any]]
+"""By the id of an array: [the array, in how many places nodes keep it]."""
+
+
+def _kept(several: list[Notes]) -> dict[int, Slots]:
+    """What the graphs behind these notes keep, by the id of the memory."""
+    found: dict[int, Slots] = {}
+    reached = {write.node for notes in several for write in notes.writes}
     stack = list(reached)
-    root = notes.root()
     while stack:
         node = stack.pop()
-        if isinstance(node.kept, (tuple, list)):
-            for array in _arrays(node.kept, root):
-                if id(array) not in slots:
-                    arrays.append(array)
-                slots[id(array)] = slots.get(id(array), 0) + 1
+        for array in _arrays(node.kept):
+            slots = found.setdefault(id(memory.root_of(array)), {})
+            slots.setdefault(id(array), [array, 0])[1] += 1
         for parent in node.parents:
             if parent is not None and parent not in reached:
                 reached.add(parent)
                 stack.append(parent)
-    node = array = None
-    views = 0
-    for i in range(len(arrays)):
-        if arrays[i] is not root:
-            views += 1
-            if (
-                sys.getrefcount(arrays[i]) != slots[id(arrays[i])] + 2
-            ):  # the list here, and the call
-                return True
-    own = slots.get(id(root), 0)
-    return (
-        sys.getrefcount(root) != own + (own > 0) + views + 2
-    )  # the list, the variable and the call
+    return found
 
 
-def _arrays(kept: Any, root: Any) -> Any:
-    """The arrays on this memory in what a node keeps."""
-    for value in kept:
-        if isinstance(value, (tuple, list)):
-            yield from _arrays(value, root)
-        elif hasattr(value, "strides") and memory.root_of(value) is root:
-            yield value
+def _arrays(kept: Any) -> Iterator[Any]:
+    if isinstance(kept, (tuple, list)):
+        for value in kept:
+            yield from _arrays(value)
+    elif is_array(kept):
+        yield kept
+
+
+def _is_read(root: Any, slots: Slots) -> bool:
+    """Whether anything but what these slots hold refers to the memory."""
+    others = 2 + (id(root) in slots)  # the variable and the call, and the list in slots
+    for array_id, entry in slots.items():
+        if array_id == id(root):
+            others += entry[1]
+        elif sys.getrefcount(entry[0]) != entry[1] + 2:
+            return True
+        else:
+            others += 1  # a view, which nobody else holds
+    return sys.getrefcount(root) != others
 
 
 memory.renew = renew

@@ -26,7 +26,12 @@ neg = elementwise("neg", "negative", floats=False, dx=lambda g: -g)
 square = elementwise("square", floats=False, dx=lambda g, x: g * (2 * x))
 reciprocal = elementwise("reciprocal", dx=lambda g, out: -g * out * out)
 abs = elementwise("abs", "absolute", floats=False, dx=lambda g, x: g * sign(x))
-sign = elementwise("sign", floats=False, dx=lambda g: zeros_like(g))
+sign = elementwise(
+    "sign", lambda xp, x, /: xp.where(x != x, x.dtype.type(0), xp.sign(x)), floats=False,
+    dx=lambda g: zeros_like(g),
+)  # fmt: skip
+for _f in (_sub, neg):
+    _f.op.bools = False
 fmod = elementwise(
     "fmod", lambda xp, x, y, /: xp.fmod(x, _not_zero(x, y)), floats=False,
     dx=lambda g: g, dy=lambda g, x, y: -g * trunc(x / y),

@@ -260,7 +260,7 @@ def _arg(name: str, op: Any, x: Any, dim: int | None, keepdim: bool) -> Any:
 @numpy_names
 def any(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Whether some element over dims is not zero."""
-    out = _any(x, all_dims("any", dim, x.ndim), keepdim)
+    out = _any(x, () if dim == () else all_dims("any", dim, x.ndim), keepdim)
     return cast(out, uint8) if x.dtype == uint8 else out
 
 
@@ -268,7 +268,7 @@ def any(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 @numpy_names
 def all(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Whether no element over dims is zero."""
-    out = _all(x, all_dims("all", dim, x.ndim), keepdim)
+    out = _all(x, () if dim == () else all_dims("all", dim, x.ndim), keepdim)
     return cast(out, uint8) if x.dtype == uint8 else out
 
 

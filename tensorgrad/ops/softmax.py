@@ -12,7 +12,7 @@ from tensorgrad.dtypes import as_dtype, category
 from tensorgrad.kinds import fused
 from tensorgrad.ops.elementwise import exp, log, where, zeros_like
 from tensorgrad.ops.indexing import _gather
-from tensorgrad.ops.reduce import _amax, _restore, _sum, _total, all_dims
+from tensorgrad.ops.reduce import _amax, _restore, _sum, _total, all_dims, numpy_names
 from tensorgrad.ops.shape import _reshape, one_dim
 from tensorgrad.publish import public, publish
 from tensorgrad.twins import ask_any, find
@@ -145,6 +145,7 @@ def log_softmax(x: Any, dim: int, dtype: Any = None) -> Any:
 
 
 @public()
+@numpy_names
 def logsumexp(x: Any, dim: Any, keepdim: bool = False) -> Any:
     """out = log sum exp(x) over dims."""
     dims = all_dims("logsumexp", dim, x.ndim)

@@ -1,4 +1,4 @@
-"""The CPU twins against PyTorch in float64, at every shape; what they refuse; and that threads change no bit."""
+"""The CPU twins against PyTorch in float64, at every shape; what they decline; and threads."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def normal(rng, *shape, dtype=F64, scale=1.0):
 
 
 def close(actual, expected, dtype, scale=0):
-    """Equal to PyTorch's float64 results; rounding is judged beside the largest number, or scale."""
+    """Equal to PyTorch in float64, up to rounding of the largest number, or of scale."""
     for a, e in zip(actual, expected, strict=True):
         e = e.detach().numpy()
         assert a.dtype == dtype and a.shape == e.shape
@@ -276,7 +276,7 @@ def test_attention(T, S, D, E, causal, dtype, order, seed):
     out, lse = attention.attention_forward(q, k, v, causal, scale)
     close([out, lse], [expected, scores.logsumexp(-1)], dtype)
     parts = attention.attention_backward(g, q, k, v, out, lse, causal, scale)
-    close(parts, slopes(expected, g.copy(), tq, tk, tv), dtype, scale=10)
+    close(parts, slopes(expected, g.copy(), tq, tk, tv), dtype, scale=30)
 
 
 @pytest.mark.parametrize("outer", [(), (3,), (2, 3), (2, 1, 3)])

@@ -201,7 +201,10 @@ def test_dims_of_reductions(name, data):
     one = st.integers(-len(shape) - 1, len(shape))
     dim = data.draw(one | st.lists(one, max_size=3).map(tuple))
     keepdim = data.draw(st.booleans())
-    assume(not (name == "logsumexp" and dim == ()))
+    assume(not (name in ("logsumexp", "var", "std") and dim == ()))  # refused, and inf for a gradient
+    if isinstance(dim, tuple):
+        inside = [-len(shape) <= d < max(len(shape), 1) for d in dim]
+        assume(all(inside) or len(set(dim)) == len(dim))  # of two errors either
     both(lambda t, x: REDUCTIONS[name](t, x, dim=dim, keepdim=keepdim), numbers(shape))
 
 
@@ -239,7 +242,7 @@ def test_reductions_of_nothing(name, shape, dim):
 def test_argmax_takes_the_first_and_nan_before_all(shape, data):
     values = data.draw(hnp.arrays(np.float64, shape, elements=st.sampled_from([0.0, 1.0, math.nan, math.inf])))
     assume(values.size)
-    both(lambda t, x: [x.argmax(), x.argmin(), x.max(), x.min()], values)
+    both(lambda t, x: [x.argmax(), x.argmin(), x.max().detach(), x.min().detach()], values)
     if shape:
         both(lambda t, x: [x.argmax(-1), x.argmin(0), *x.max(-1), *x.min(0)], values)
 
@@ -413,12 +416,14 @@ def test_split_chunk_unbind(n, size, dim):
     both(lambda t, x: x.split(size, dim), x)
     both(lambda t, x: x.chunk(size, dim), x)
     both(lambda t, x: x.unbind(dim), x)
-    both(lambda t, x: x.split([1, size], dim), x)
+    if -2 <= dim < 2:  # with two errors at once PyTorch may name the other
+        both(lambda t, x: x.split([1, size], dim), x)
 
 
 @given(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3), st.lists(st.integers(-1, 3), max_size=4))
 @few
 def test_expand_and_repeat(shape, sizes):
+    assume(shape or -1 not in sizes)  # PyTorch: a ValueError
     both(lambda t, x: x.expand(sizes), numbers(shape))
     both(lambda t, x: x.expand(*sizes) if sizes else x, numbers(shape))
     if min(sizes, default=0) >= 0:
@@ -454,7 +459,7 @@ KINKS = {
     "pow 1": lambda t, x, y: x**1,
     "pow 2": lambda t, x, y: x**2,
     "pow -1": lambda t, x, y: x**-1,
-    "pow 0.5": lambda t, x, y: x**0.5,
+    "pow 0.5": lambda t, x, y: (x + 0.0) ** 0.5,
     "0 pow": lambda t, x, y: 0**x,
     "2 pow": lambda t, x, y: 2**x,
     "-2 pow": lambda t, x, y: (-2) ** x,
@@ -484,7 +489,7 @@ FINITE = [a.ravel() for a in np.meshgrid(GRID, GRID)]
 WILD = [a.ravel() for a in np.meshgrid(np.append(GRID, [np.inf, -np.inf, np.nan]), np.append(GRID, [np.inf, -np.inf, np.nan]))]
 NOT_WILD = {  # what a gradient beside an infinity or NaN is, PyTorch leaves to the order of its multiplications
     "pow", "logaddexp", "logsumexp", "prod", "cumprod", "norm", "std", "remainder", "frac, trunc", "div", "0 pow",
-    "2 pow", "-2 pow", "amax", "max", "min", "tanh", "sigmoid", "where", "pow 0.5", "pow -1",
+    "2 pow", "-2 pow", "amax", "max", "min", "tanh", "sigmoid", "where", "pow 0.5", "pow -1", "relu",
 }  # fmt: skip
 
 
@@ -524,7 +529,7 @@ SAME_TWICE = {
     "stack": lambda t, x: t.stack([x, x]),
     "einsum": lambda t, x: t.einsum("ij,ij->i", x, x),
     "lerp": lambda t, x: t.lerp(x, x, x),
-    "scatter_add": lambda t, x: x.scatter_add(0, t.tensor([[0, 1, 0]]), x),
+    "scatter_add": lambda t, x: x.scatter_add(0, t.tensor([[0, 1, 0]] * 3), x),
     "clamp": lambda t, x: t.clamp(x, x, x),
 }
 

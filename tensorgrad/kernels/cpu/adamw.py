@@ -2,8 +2,7 @@
 
 import math
 
-from tensorgrad.kernels.cpu.jit import Array, OutVector, Vector, kernel, known, ready
-from tensorgrad.kernels.cpu.threads import share
+from tensorgrad.kernels.cpu.jit import Array, OutVector, Vector, kernel, known
 
 
 @kernel
@@ -31,9 +30,8 @@ def adamw_step(
         return False
     if not p.shape == g.shape == m.shape == v.shape:
         return False
-    share(
-        step[p.dtype], p.size, 0.5 * p.size,
-        p.ravel(), ready(g).ravel(), m.ravel(), v.ravel(), grad_scale,
+    step.over(
+        p.dtype, p.size, 0.5 * p.size, p.ravel(), g.ravel(), m.ravel(), v.ravel(), grad_scale,
         1 - lr * weight_decay, 1 - b1, b2, 1 - b2, math.sqrt(1 - b2**step_number), eps,
         lr / (1 - b1**step_number),
     )  # fmt: skip

@@ -7,7 +7,7 @@ import numpy as np
 from tensorgrad.kernels.cpu.blocks import row
 from tensorgrad.kernels.cpu.elementary import exp, larger, plus
 from tensorgrad.kernels.cpu.jit import (
-    FLOATS,
+    NONE,
     Array,
     Integers,
     Matrix,
@@ -16,9 +16,7 @@ from tensorgrad.kernels.cpu.jit import (
     Vector,
     kernel,
     known,
-    ready,
 )
-from tensorgrad.kernels.cpu.threads import share
 
 
 @kernel
@@ -86,10 +84,6 @@ def backward(
                 out[j] -= g[i] * spread * (weight[j] if weight.size else number(1))
 
 
-SMALL = 4096  # logits up to which the call, not the work, is what costs
-_NONE = {dtype: np.empty(0, dtype) for dtype in FLOATS}
-
-
 def cross_entropy_forward(
     logits: Array, target: Array, weight: Array | None = None, ignore_index: int = -100,
     label_smoothing: float = 0.0,
@@ -97,21 +91,12 @@ def cross_entropy_forward(
     """Each row's loss, w (log sum exp x - x[t]), and log-sum-exp, (N,); 0 where t is ignore_index.
 
     logits (N, C), target (N,) of integers, weight (C,).  IndexError: a target that is no class."""
-    if 0 < logits.size < SMALL and logits.ndim == 2 and len(target) == len(logits) and weight is None:
-        try:
-            loss, lse = np.empty(len(logits), logits.dtype), np.empty(len(logits), logits.dtype)
-            run, none = forward[logits.dtype], _NONE[logits.dtype]
-            if not run(0, len(logits), logits, target, none, ignore_index, label_smoothing, loss, lse):
-                return loss, lse
-        except (KeyError, TypeError):
-            pass  # a dtype that kernels decline, or strides that they take only as a copy
     if not _fit(logits, target, weight):
         return None
-    dtype = logits.dtype
-    loss, lse = np.empty(len(logits), dtype), np.empty(len(logits), dtype)
-    target = ready(target.astype(np.int64, copy=False))
-    wrong = share(
-        forward[dtype], len(logits), logits.size, ready(logits), target, _vector(weight, dtype),
+    n, dtype = len(logits), logits.dtype
+    loss, lse = np.empty(n, dtype), np.empty(n, dtype)
+    wrong = forward.over(
+        dtype, n, logits.size, logits, _int64(target), NONE[dtype] if weight is None else weight,
         ignore_index, label_smoothing, loss, lse,
     )  # fmt: skip
     if wrong:
@@ -127,30 +112,17 @@ def cross_entropy_backward(
     ignore_index: int = -100, label_smoothing: float = 0.0,
 ) -> Array | None:  # fmt: skip
     """g w (softmax(x) - onehot(t)), (N, C); g of each row's loss, (N,), or one for all, ()."""
-    if 0 < logits.size < SMALL and logits.ndim == 2 and weight is None and lse.shape == target.shape:
-        try:
-            dx, none = np.empty(logits.shape, logits.dtype), _NONE[logits.dtype]
-            rows = g if np.ndim(g) else np.full(lse.shape, g, logits.dtype)
-            if rows.shape == lse.shape == logits.shape[:1]:
-                run = backward[logits.dtype]
-                run(0, len(logits), rows, logits, target, lse, none, ignore_index, label_smoothing, dx)
-                return dx
-        except (KeyError, TypeError):
-            pass
     if not _fit(logits, target, weight) or not known(logits, lse) or lse.shape != target.shape:
         return None
-    dtype = logits.dtype
-    if np.shape(g) == lse.shape:
-        g = ready(g.astype(dtype, copy=False))
-    elif np.ndim(g) == 0:
-        g = np.full(lse.shape, g, dtype)
-    else:
+    n, dtype = len(logits), logits.dtype
+    if np.ndim(g) == 0:
+        g = np.full(n, g, dtype)
+    if g.shape != lse.shape or g.dtype != dtype:
         return None
     dx = np.empty(logits.shape, dtype)
-    share(
-        backward[dtype], len(logits), logits.size, g, ready(logits),
-        ready(target.astype(np.int64, copy=False)), ready(lse), _vector(weight, dtype),
-        ignore_index, label_smoothing, dx,
+    backward.over(
+        dtype, n, logits.size, g, logits, _int64(target), lse,
+        NONE[dtype] if weight is None else weight, ignore_index, label_smoothing, dx,
     )  # fmt: skip
     return dx
 
@@ -162,5 +134,5 @@ def _fit(logits: Array, target: Array, weight: Array | None) -> bool:
     return target.shape == (rows,) and (weight is None or weight.shape == (classes,))
 
 
-def _vector(weight: Array | None, dtype: np.dtype[np.floating]) -> Array:
-    return np.empty(0, dtype) if weight is None else ready(weight)
+def _int64(index: Array) -> Array:
+    return index if index.dtype == np.int64 else index.astype(np.int64)

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from tensorgrad.kernels.cpu.jit import Array, Bools, OutVector, Vector, kernel, known, ready
-from tensorgrad.kernels.cpu.threads import share
+from tensorgrad.kernels.cpu.jit import Array, Bools, OutVector, Vector, kernel, known
 
 
 @kernel
@@ -19,6 +18,5 @@ def dropout(x: Array, keep: Array, scale: float) -> Array | None:
     if not known(x) or keep.dtype != np.bool_ or keep.shape != x.shape:
         return None
     y = np.empty(x.shape, x.dtype)
-    mask = ready(keep).ravel()
-    share(apply[x.dtype], x.size, 0.15 * x.size, ready(x).ravel(), mask, scale, y.ravel())
+    apply.over(x.dtype, x.size, 0.15 * x.size, x.ravel(), keep.ravel(), scale, y.ravel())
     return y

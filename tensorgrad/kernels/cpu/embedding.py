@@ -3,8 +3,7 @@
 import numpy as np
 
 from tensorgrad.kernels.cpu.blocks import row
-from tensorgrad.kernels.cpu.jit import Array, Integers, Matrix, OutMatrix, kernel, known, ready
-from tensorgrad.kernels.cpu.threads import share
+from tensorgrad.kernels.cpu.jit import Array, Integers, Matrix, OutMatrix, kernel, known
 
 
 @kernel
@@ -24,30 +23,22 @@ def backward(lo: int, hi: int, g: Matrix, index: Integers, skip: int, dw: OutMat
     return wrong
 
 
-SMALL = 4096  # elements up to which the call, not the work, is what costs
-
-
 def embedding_backward(
     g: Array, index: Array, num_embeddings: int, padding_idx: int | None = None
 ) -> Array | None:
     """dweight[index[i]] += g[i], (num_embeddings, C), from g (..., C) and integers index (...).
 
     The row padding_idx stays 0.  IndexError: an index that is no row of the table."""
-    if 0 < g.size < SMALL and g.ndim == 2 and index.shape == g.shape[:1] and padding_idx is None:
-        try:
-            dw = np.zeros((num_embeddings, g.shape[1]), g.dtype)
-            if not backward[g.dtype](0, g.shape[1], g, index, -1, dw):
-                return dw
-        except (KeyError, TypeError):
-            pass  # a dtype that kernels decline, or strides that they take only as a copy
-    if not known(g) or index.dtype.kind not in "iu" or g.shape[:-1] != index.shape or g.ndim == 0:
+    if not known(g) or index.dtype.kind not in "iu" or g.ndim == 0 or g.shape[:-1] != index.shape:
         return None
     columns = g.shape[-1]
     dw = np.zeros((num_embeddings, columns), g.dtype)
-    index = ready(index.astype(np.int64, copy=False)).ravel()
-    rows = ready(g).reshape(len(index), columns)
+    if index.ndim != 1:
+        index, g = index.ravel(), g.reshape(index.size, columns)
+    if index.dtype != np.int64:
+        index = index.astype(np.int64)
     skip = -1 if padding_idx is None else padding_idx
-    wrong = share(backward[g.dtype], columns, 0.15 * g.size, rows, index, skip, dw)
+    wrong = backward.over(g.dtype, columns, 0.15 * g.size, g, index, skip, dw)
     if wrong:
         raise IndexError(
             f"embedding: index {index[wrong - 1]} is none of the table's {num_embeddings} rows"

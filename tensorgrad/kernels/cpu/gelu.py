@@ -5,8 +5,7 @@ import math
 import numpy as np
 
 from tensorgrad.kernels.cpu.elementary import exp, normal_cdf
-from tensorgrad.kernels.cpu.jit import Array, OutVector, Vector, kernel, known, ready
-from tensorgrad.kernels.cpu.threads import share
+from tensorgrad.kernels.cpu.jit import Array, OutVector, Vector, kernel, known
 
 SLOPE, CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 BELL = 1 / math.sqrt(2 * math.pi)
@@ -68,19 +67,20 @@ def gelu_forward(x: Array, approximate: str = "none") -> Array | None:
         return None
     y = np.empty(x.shape, x.dtype)
     run = tanh_forward if approximate == "tanh" else erf_forward
-    share(run[x.dtype], x.size, 0.7 * x.size, ready(x).ravel(), y.ravel())
+    run.over(x.dtype, x.size, 0.7 * x.size, x.ravel(), y.ravel())
     return y
 
 
 def gelu_backward(
     g: Array, x: Array, approximate: str = "none", out: Array | None = None
 ) -> Array | None:
-    """The gradient of the input, from that of the output and the input itself; `out` may be g."""
+    """The gradient of the input, from that of the output and the input itself.
+
+    It is written into `out`, which may be g, if that lies as it should."""
     if not known(x, g) or g.shape != x.shape:
         return None
-    if out is not None and (out.dtype != x.dtype or not out.flags.c_contiguous or not out.flags.writeable):
-        out = None
-    dx = np.empty(x.shape, x.dtype) if out is None else out
+    if out is None or not known(x, out) or out.shape != x.shape or not out.flags.carray:
+        out = np.empty(x.shape, x.dtype)
     run = tanh_backward if approximate == "tanh" else erf_backward
-    share(run[x.dtype], x.size, 0.9 * x.size, ready(g).ravel(), ready(x).ravel(), dx.ravel())
-    return dx
+    run.over(x.dtype, x.size, 0.9 * x.size, g.ravel(), x.ravel(), out.ravel())
+    return out

@@ -11,6 +11,8 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic, register_jitable
 
+from tensorgrad.kernels.cpu import threads
+
 Array = np.ndarray[Any, np.dtype[Any]]
 Compiled = Callable[..., Any]
 F = TypeVar("F", bound=Compiled)
@@ -28,6 +30,8 @@ OutBoard = Annotated[Array, 4, "C", "float", "out"]
 
 FLOATS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 
+NONE = {dtype: np.empty(0, dtype) for dtype in FLOATS}  # stands for a vector that is not given
+
 # Multiply-adds may be fused; the rest is IEEE's, but for the sums that are written with `plus`.
 OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract"}}
 
@@ -38,7 +42,7 @@ SHARED = b"".join(
 
 
 class Kernel(dict[np.dtype[Any], Compiled]):
-    """The compiled function of each dtype: `kernel[x.dtype](lo, hi, x, out)`."""
+    """The compiled function of each dtype: `kernel[x.dtype](lo, hi, x, out)` does rows lo to hi."""
 
     def __init__(self, python: Compiled) -> None:
         self.python = python
@@ -53,6 +57,19 @@ class Kernel(dict[np.dtype[Any], Compiled]):
             compiled = njit(returned(*arguments), nogil=True, **OPTIONS)(self.python)
         self[dtype] = compiled
         return cast(Compiled, compiled)
+
+    def over(self, dtype: np.dtype[Any], n: int, work: float, *args: Any) -> int:
+        """All of [0, n), by as many threads as `work`, nanoseconds in all, pays for.
+
+        Inputs that do not lie as the kernel wants them are copied: it refuses them before it
+        begins, which costs those that do nothing."""
+        compiled = self[dtype]
+        if work < 2 * threads.WORTH:
+            try:
+                return compiled(0, n, *args) or 0
+            except TypeError:
+                pass
+        return threads.share(compiled, n, work, *map(ready, args))
 
 
 def _numba_type(hint: Any, number: Any) -> Any:
@@ -82,12 +99,16 @@ def emitted(rule: Compiled) -> Any:
 
 def known(x: Array, *others: Array | None) -> bool:
     """Whether kernels know the dtype of x, and the others, where given, share it."""
-    if x.dtype not in FLOATS:
-        return False
-    return all(a is None or a.dtype == x.dtype for a in others)
+    dtype = x.dtype
+    for a in others:
+        if a is not None and a.dtype != dtype:
+            return False
+    return dtype in FLOATS
 
 
-def ready(x: Array) -> Array:
-    """x itself where it is C-contiguous and aligned, as the kernels want it, else a copy."""
+def ready(x: Any) -> Any:
+    """An array C-contiguous and aligned, itself if it is; anything else as it is."""
+    if not isinstance(x, np.ndarray):
+        return x
     x = np.ascontiguousarray(x)
     return x if x.flags.aligned else x.copy()

@@ -1,12 +1,14 @@
 """LayerNorm, in three passes over a row in the nearest cache.  Ba, Kiros and Hinton 2016."""
 
 import math
+from typing import Any
 
 import numpy as np
 
 from tensorgrad.kernels.cpu.blocks import row
 from tensorgrad.kernels.cpu.elementary import plus
 from tensorgrad.kernels.cpu.jit import (
+    NONE,
     Array,
     Matrix,
     OutCube,
@@ -15,9 +17,7 @@ from tensorgrad.kernels.cpu.jit import (
     Vector,
     kernel,
     known,
-    ready,
 )
-from tensorgrad.kernels.cpu.threads import share
 
 CHUNKS = 32  # partial sums over rows; a fixed number, so that no bit depends on the threads
 
@@ -94,10 +94,9 @@ def layer_norm_forward(
         return None
     rows, dtype = x.shape[:-1], x.dtype
     y, mean, rstd = np.empty(x.shape, dtype), np.empty(rows, dtype), np.empty(rows, dtype)
-    share(
-        forward[dtype], mean.size, 0.35 * x.size,
-        _matrix(x), _vector(weight, dtype), _vector(bias, dtype), eps,
-        _matrix(y), mean.ravel(), rstd.ravel(),
+    forward.over(
+        dtype, mean.size, 0.35 * x.size, _matrix(x), _vector(weight, dtype), _vector(bias, dtype),
+        eps, _matrix(y), mean.ravel(), rstd.ravel(),
     )  # fmt: skip
     return y, mean, rstd
 
@@ -114,10 +113,9 @@ def layer_norm_backward(
     dtype = x.dtype
     dx = np.empty(x.shape if needs[0] else (0, 0), dtype)
     sums = np.empty((min(CHUNKS, mean.size), 2, x.shape[-1]), dtype)
-    share(
-        backward[dtype], len(sums), 0.55 * x.size,
-        _matrix(g), _matrix(x), _vector(weight, dtype), ready(mean).ravel(), ready(rstd).ravel(),
-        _matrix(dx), sums,
+    backward.over(
+        dtype, len(sums), 0.55 * x.size, _matrix(g), _matrix(x), _vector(weight, dtype),
+        mean.ravel(), rstd.ravel(), _matrix(dx), sums,
     )  # fmt: skip
     dweight, dbias = np.add.reduce(sums, 0) if needs[1] or needs[2] else (None, None)
     return dx if needs[0] else None, dweight if needs[1] else None, dbias if needs[2] else None
@@ -128,8 +126,8 @@ def _fits(x: Array, p: Array | None) -> bool:
 
 
 def _matrix(x: Array) -> Array:
-    return ready(x) if x.ndim == 2 else ready(x).reshape(-1, x.shape[-1])
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 
-def _vector(p: Array | None, dtype: np.dtype[np.floating]) -> Array:
-    return np.empty(0, dtype) if p is None else ready(p)
+def _vector(p: Array | None, dtype: np.dtype[Any]) -> Array:
+    return NONE[dtype] if p is None else p

@@ -6,8 +6,7 @@ import numpy as np
 
 from tensorgrad.kernels.cpu.blocks import row
 from tensorgrad.kernels.cpu.elementary import exp, larger, plus
-from tensorgrad.kernels.cpu.jit import Array, Matrix, OutMatrix, kernel, known, ready
-from tensorgrad.kernels.cpu.threads import share
+from tensorgrad.kernels.cpu.jit import Array, Matrix, OutMatrix, kernel, known
 
 
 @kernel
@@ -55,21 +54,23 @@ def _forward(x: Array, log: bool) -> Array | None:
         return None
     y = np.empty(x.shape, x.dtype)
     if x.size:
-        rows = (-1, x.shape[-1])
-        xs, ys = ready(x).reshape(rows), y.reshape(rows)
-        share(forward[x.dtype], len(xs), x.size, xs, ys, log)
+        rows, out = _matrix(x), _matrix(y)
+        forward.over(x.dtype, len(rows), x.size, rows, out, log)
     return y
 
 
-def _backward(g: Array, out: Array, log: bool) -> Array | None:
-    if not known(out, g) or out.ndim == 0 or g.shape != out.shape:
+def _backward(g: Array, y: Array, log: bool) -> Array | None:
+    if not known(y, g) or y.ndim == 0 or g.shape != y.shape:
         return None
-    dx = np.empty(out.shape, out.dtype)
-    if out.size:
-        rows = (-1, out.shape[-1])
-        gs, ys = ready(g).reshape(rows), ready(out).reshape(rows)
-        share(backward[out.dtype], len(ys), 0.3 * out.size, gs, ys, dx.reshape(rows), log)
+    dx = np.empty(y.shape, y.dtype)
+    if y.size:
+        rows, out = _matrix(y), _matrix(dx)
+        backward.over(y.dtype, len(rows), 0.3 * y.size, _matrix(g), rows, out, log)
     return dx
+
+
+def _matrix(x: Array) -> Array:
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 
 def softmax_forward(x: Array) -> Array | None:
