@@ -1,102 +1,105 @@
-"""A GPT that reads and writes characters: token and position embeddings, pre-norm blocks, a head over the vocabulary.
+"""A GPT that reads and writes characters: embeddings of character and place, blocks of attention and MLP, a head.
 
-Attention: Vaswani et al. 2017.  Pre-norm decoder: Radford et al. 2019.  The lecture's model, heads fused into one.
+Attention: Vaswani et al. 2017.  Norms before the layers, as in GPT-2: Radford et al. 2019.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import tensorgrad as tg
 import tensorgrad.nn.functional as F
-from tensorgrad import nn
-from tensorgrad.tensor import Tensor
+from tensorgrad import Tensor, nn
+from tensorgrad.models.generation import generate
+from tensorgrad.models.settings import Settings, setting
 
 
 @dataclass(frozen=True)
-class CharGPTConfig:
-    """The sizes of a CharGPT; the names are nanoGPT's."""
+class CharGPTConfig(Settings):
+    """The sizes of a CharGPT, under nanoGPT's names.  The vocabulary is the text's."""
 
     vocab_size: int
-    block_size: int = 64
-    n_layer: int = 4
-    n_head: int = 4
-    n_embd: int = 128
-    dropout: float = 0.0
+    block_size: int = setting(64, "characters that the model sees at once", least=1)
+    n_layer: int = setting(4, "blocks", least=1)
+    n_head: int = setting(4, "attention heads in a block", least=1)
+    n_embd: int = setting(128, "width: numbers that stand for a character", least=1)
+    dropout: float = setting(0.0, "share of activations dropped in training", least=0, below=1)
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"CharGPTConfig: {name} must be at least 1, it is {getattr(self, name)}")
+        super().__post_init__()
+        if self.vocab_size < 1:
+            raise ValueError(f"vocab_size must be at least 1, it is {self.vocab_size}")
         if self.n_embd % self.n_head:
-            raise ValueError(f"CharGPTConfig: n_embd {self.n_embd} is no multiple of n_head {self.n_head}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"CharGPTConfig: dropout must lie in [0, 1), it is {self.dropout}")
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+            raise ValueError(
+                f"n_embd must be a multiple of n_head: the heads share the width evenly, and "
+                f"{self.n_embd} does not divide by {self.n_head}"
+            )
 
 
 class MultiHeadAttention(nn.Module):
-    """softmax(q kT / sqrt(D)) v in each head, each character seeing itself and what came before."""
+    """softmax(q kT / sqrt(D)) v in each head: each character sees itself and what came before."""
 
     def __init__(self, config: CharGPTConfig) -> None:
         super().__init__()
-        self.n_head, self.dropout_p = config.n_head, config.dropout
+        self.n_head, self.p = config.n_head, config.dropout
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
         self.proj = nn.Linear(config.n_embd, config.n_embd)
-        self.dropout = nn.Dropout(config.dropout)
+        self.drop = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T, C) -> (B, T, C)
         B, T, C = x.shape
-        q, k, v = (self.by_head(a) for a in self.qkv(x).split(C, dim=-1))  # (B, H, T, D)
-        dropout_p = self.dropout_p if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=True)
-        return self.dropout(self.proj(y.transpose(1, 2).reshape(B, T, C)))  # type: ignore[no-any-return]
+        q, k, v = (
+            a.reshape(B, T, self.n_head, C // self.n_head).transpose(1, 2)  # (B, H, T, D)
+            for a in self.qkv(x).split(C, dim=-1)
+        )
+        p = self.p if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
+        y = y.transpose(1, 2).reshape(B, T, C)  # (B, H, T, D) -> (B, T, C)
+        x = self.drop(self.proj(y))
+        return x
 
-    def by_head(self, a: Tensor) -> Tensor:  # (B, T, C) -> (B, H, T, D)
-        B, T, C = a.shape
-        return a.reshape(B, T, self.n_head, C // self.n_head).transpose(1, 2)  # type: ignore[no-any-return]
 
-
-class FeedForward(nn.Module):
-    """proj(relu(fc(x))), four times as wide inside."""
+class MLP(nn.Module):
+    """proj(relu(fc(x))): each character by itself, four times as wide inside."""
 
     def __init__(self, config: CharGPTConfig) -> None:
         super().__init__()
         self.fc = nn.Linear(config.n_embd, 4 * config.n_embd)
         self.proj = nn.Linear(4 * config.n_embd, config.n_embd)
-        self.dropout = nn.Dropout(config.dropout)
+        self.drop = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T, C) -> (B, T, C)
-        return self.dropout(self.proj(F.relu(self.fc(x))))  # type: ignore[no-any-return]
+        x = F.relu(self.fc(x))  # (B, T, 4 C)
+        x = self.drop(self.proj(x))
+        return x
 
 
 class Block(nn.Module):
-    """Communication, then computation, each added to a stream that runs through unchanged."""
+    """Characters look at each other, then each thinks; both are added to x, which runs through."""
 
     def __init__(self, config: CharGPTConfig) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.n_embd)
         self.attn = MultiHeadAttention(config)
         self.ln_2 = nn.LayerNorm(config.n_embd)
-        self.mlp = FeedForward(config)
+        self.mlp = MLP(config)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T, C) -> (B, T, C)
         x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
+        x = x + self.mlp(self.ln_2(x))
+        return x
 
 
 class CharGPT(nn.Module):
-    """forward(idx, targets) -> (logits, loss); generate(idx, n) continues a text."""
+    """p(next character | the block_size before it); `generate(idx, n)` continues a text by n."""
+
+    generate = generate
 
     def __init__(self, config: CharGPTConfig) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # what the character is
+        self.wpe = nn.Embedding(config.block_size, config.n_embd)  # where it stands
         self.drop = nn.Dropout(config.dropout)
         self.blocks = nn.Sequential(*(Block(config) for _ in range(config.n_layer)))
         self.ln_f = nn.LayerNorm(config.n_embd)
@@ -104,54 +107,27 @@ class CharGPT(nn.Module):
         self.apply(self.init_weights)
 
     @staticmethod
-    def init_weights(module: Any) -> None:
-        """Weights N(0, 0.02), biases 0."""
-        if isinstance(module, (nn.Linear, nn.Embedding)):
+    def init_weights(module: nn.Module) -> None:
+        """Weights N(0, 0.02), biases 0; norms stay as they are born, weight 1 and bias 0."""
+        if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, mean=0.0, std=0.02)
-            if getattr(module, "bias", None) is not None:
-                nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
     def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """idx (B, T) -> logits (B, T, V); with targets (B, T) also the mean loss in nats per character."""
+        """idx (B, T) -> logits (B, T, V) and None, or with targets (B, T) the mean loss in nats.
+
+        ValueError where T exceeds block_size.
+        """
         T = idx.shape[1]
         if T > self.config.block_size:
-            raise ValueError(f"CharGPT: {T} characters exceed block_size {self.config.block_size}; crop the input")
-        x = self.wte(idx) + self.wpe(tg.arange(T, device=idx.device))  # (B, T, C)
+            raise ValueError(
+                f"CharGPT: {T} characters are more than block_size {self.config.block_size}; "
+                "give it the last ones only"
+            )
+        x = self.wte(idx) + self.wpe(tg.arange(T, device=idx.device))  # (B, T, C) + (T, C)
         x = self.ln_f(self.blocks(self.drop(x)))
         logits = self.lm_head(x)  # (B, T, V)
         if targets is None:
             return logits, None
-        return logits, F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
-
-    @tg.no_grad()
-    def generate(
-        self, idx: Tensor, max_new_tokens: int, temperature: float = 1.0, top_k: int | None = None, generator: Any = None
-    ) -> Tensor:
-        """idx (B, T) -> (B, T + max_new_tokens): characters drawn one by one, each from the last block_size before it.
-
-        temperature 0 takes the likeliest.  The model runs in eval mode and is left in the mode it was in.
-        """
-        if idx.shape[1] == 0:
-            raise ValueError("generate: the prompt is empty; give it at least one character")
-        if temperature < 0 or (top_k is not None and top_k < 1):
-            raise ValueError(f"generate: temperature {temperature} and top_k {top_k} must be positive")
-        was_training = self.training
-        self.eval()
-        try:
-            for _ in range(max_new_tokens):
-                logits, _ = self(idx[:, -self.config.block_size :])
-                idx = tg.cat([idx, draw(logits[:, -1], temperature, top_k, generator)], dim=1)
-        finally:
-            self.train(was_training)
-        return idx
-
-
-def draw(logits: Tensor, temperature: float, top_k: int | None, generator: Any = None) -> Tensor:
-    """One index per row of logits (B, V) -> (B, 1).  Ties with the k-th largest survive top_k."""
-    if temperature == 0:
-        return logits.argmax(-1, keepdim=True)  # type: ignore[no-any-return]
-    logits = logits / temperature
-    if top_k is not None and top_k < logits.shape[-1]:
-        least = logits.topk(top_k).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -math.inf)
-    return F.softmax(logits, -1).multinomial(1, generator=generator)  # type: ignore[no-any-return]
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())

@@ -78,7 +78,9 @@ def run(
             if sinks is None:
                 _receive(node, g, False, record)
             continue
-        if op is PICK:  # one output of several: its trunk waits for a list, None where nothing arrived
+        if (
+            op is PICK
+        ):  # one output of several: its trunk waits for a list, None where nothing arrived
             trunk: Any = node.parents[0]
             i = node.kept
             if trunk not in waiting:

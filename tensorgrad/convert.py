@@ -23,6 +23,8 @@ def as_array(data: Any, dtype: Any = None) -> Any:
         return data if dtype is None else data.astype(as_dtype(dtype))
     if isinstance(data, (list, tuple)):
         data = _without_tensors(data)
+    if data is None:
+        raise RuntimeError("tensor: None is no data; pass numbers, nested lists, arrays or tensors")
     try:
         array = np.asarray(data)
     except ValueError as error:

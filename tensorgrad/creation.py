@@ -80,6 +80,7 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones on the diagonal, zeros elsewhere."""
+    _sizes("eye", (n, n if m is None else m))
     return made(xp_for(device).eye(n, m, dtype=_dtype(dtype)), requires_grad)
 
 

@@ -24,6 +24,9 @@ renew: Callable[[Any], Any] = lambda x: x  # views.py puts its own here
 """A tensor whose memory was rewritten with history after its node was born gets its new node."""
 
 _END = 1 << 63  # behind the last byte of anything
+notes: dict[int, Any] = {}
+"""id of a root buffer -> what views.py notes of its history; usually empty."""
+
 _writes: dict[int, tuple[Any, list[tuple[int, int, int]]]] = {}
 """id of a root buffer -> (weak reference to it, [(first byte, end byte, time)])."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from tensorgrad import memory, mode
 from tensorgrad.backend import device_of, is_array, module_for
 from tensorgrad.dtypes import bool_, category, get_default_dtype, is_differentiable, result_type
-from tensorgrad.node import Node
+from tensorgrad.node import Node, tick
 from tensorgrad.tensor import Tensor
 from tensorgrad.tracer import innermost
 
@@ -139,7 +140,7 @@ class Op:
         function = self.implementation(like)
         try:
             out = function(values, *params) if self.variadic else function(*values, *params)
-        except Exception as error:
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
             raise explain(self, values, params, error) from error
         outs = out if isinstance(out, (tuple, list)) else (out,)
         xp = module_for(like)
@@ -170,6 +171,9 @@ class Op:
             ]
         results = self.record(values, params, outs, nodes, Tensor)
         if mode.careful:
+            if self.view and memory.notes and not mode.thread.grad:
+                for result in results:  # a view without history, though its memory may have one
+                    result.__dict__["as_of"] = tick()
             for watch in mode.thread.watchers:
                 watch(self, values, params, outs, results)
         return self.visible_part(results)
@@ -196,6 +200,11 @@ class Op:
 
     def plain(self, inputs: Any) -> list[Any]:
         """Raw operands: lists of numbers are refused, NumPy scalars are 0-d arrays."""
+        for x in inputs:
+            if not is_array(x) and not isinstance(x, (int, float, complex, np.generic, NoneType)):
+                raise TypeError(
+                    f"{self.name}: expected Tensors, arrays or numbers, not {type(x).__name__}"
+                )
         return [np.asarray(x) if isinstance(x, np.generic) else x for x in inputs]
 
     def prepare(self, inputs: Any) -> list[Any]:
@@ -302,7 +311,11 @@ def explain(op: Op, values: Any, params: tuple[Any, ...], error: Exception) -> E
     if isinstance(error, (IndexError, np.exceptions.AxisError)):
         return IndexError(f"{op.name}: {shapes}{given}: {error}")
     if isinstance(error, TypeError):  # NumPy's word for dtypes that a ufunc does not know
-        kind = RuntimeError if all(hasattr(v, "dtype") or isinstance(v, (int, float)) for v in values) else TypeError
+        kind = (
+            RuntimeError
+            if all(hasattr(v, "dtype") or isinstance(v, (int, float)) for v in values)
+            else TypeError
+        )
         return kind(f"{op.name}: {shapes}{given}: {error}")
     if isinstance(error, (ValueError, OverflowError)):
         if op.kind in ("elementwise", "discrete") and "broadcast" in str(error):

@@ -30,9 +30,14 @@ def show(x: Any) -> str:
     if x.node is not None:
         notes.append("requires_grad=True" if x.node.op is None else f"grad_fn=<{x.node.name()}>")
     text = _HEAD + (numbers(array) if array.size else "[]")
+    used = len(text) - text.rfind("\n") + 1
     for note in notes:
-        last = len(text) - text.rfind("\n") - 1
-        text += f", {note}" if last + len(note) + 3 <= WIDTH else f",\n{' ' * len(_HEAD)}{note}"
+        if used + len(note) + 2 > WIDTH:
+            text += f",\n{' ' * len(_HEAD)}{note}"
+            used = len(_HEAD) + len(note)
+        else:
+            text += f", {note}"
+            used += len(note) + 2
     return text + ")"
 
 

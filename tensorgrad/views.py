@@ -115,15 +115,12 @@ class Notes:
         )
 
 
-_notes: dict[int, Notes] = {}
-"""By the id of the array that owns the memory."""
-
 _patience = 64  # uses of noted memory until the next look for notes that nobody can read
 _uses = 0
 
 
 def _forget(
-    key: int, pop: Any = _notes.pop, ending: Any = sys.is_finalizing, step: Any = mode.be_careful
+    key: int, pop: Any = memory.notes.pop, ending: Any = sys.is_finalizing, step: Any = mode.be_careful
 ) -> None:
     if pop(key, None) is not None and not ending():
         step(-1)
@@ -156,16 +153,16 @@ def rewritten(x: Tensor, node: Node | None) -> None:
     ):  # this attribute and the call: nobody else can see it
         _forget(key)
         return
-    if len(_notes) > 8:
+    if len(memory.notes) > 8:
         sweep()
     root = memory.root_of(x.array)
     if root.dtype != x.array.dtype:
         raise RuntimeError(
             "in-place: memory seen under two dtypes has no history; change a clone() instead"
         )
-    notes = _notes.get(key)
+    notes = memory.notes.get(key)
     if notes is None:
-        notes = _notes[key] = Notes(root, key)
+        notes = memory.notes[key] = Notes(root, key)
         mode.be_careful(1)
     region = notes.region(x.array)
     time = x.__dict__["as_of"] = tick()
@@ -176,7 +173,7 @@ def rewritten(x: Tensor, node: Node | None) -> None:
 
 def renew(x: Tensor) -> Tensor:
     """x itself, after its node has taken over what was written to its memory since."""
-    notes = _notes.get(id(memory.root_of(x.array))) if _notes else None
+    notes = memory.notes.get(id(memory.root_of(x.array))) if memory.notes else None
     if notes is None or notes.root() is None or "detached" in x.__dict__:
         return x
     node, array = x.node, x.array
@@ -249,7 +246,7 @@ def sweep() -> int:
 
     A note holds a node, whose graph may keep the noted memory itself: such a circle would never be freed.
     """
-    lonely = dict(_notes)
+    lonely = dict(memory.notes)
     read = True
     while read and lonely:
         kept = _kept(list(lonely.values()))

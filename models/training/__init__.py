@@ -1,6 +1,1 @@
-"""The training loop: a recipe, the steps, what is written down, and checkpoints that resume exactly."""
-
-from tensorgrad.models.training.recipe import Recipe
-from tensorgrad.models.training.trainer import Trainer
-
-__all__ = ["Recipe", "Trainer"]
+"""How models are trained: a recipe, the steps, and what a run shows, writes down and can resume from."""

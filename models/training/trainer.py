@@ -1,151 +1,149 @@
-"""The loop: a batch, the loss, its gradient, a clipped step of AdamW; now and then an estimate on fixed batches."""
+"""The training loop: a batch, its loss, the gradient, a clipped step of AdamW; now and then an evaluation."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 import tensorgrad as tg
-from tensorgrad import nn, optim
-from tensorgrad.data import random_windows
+from tensorgrad import Tensor, nn, optim
+from tensorgrad.models.modes import evaluating
 from tensorgrad.models.training.recipe import Recipe
+from tensorgrad.optim.lr_scheduler import LRScheduler, WarmupCosineLR
 from tensorgrad.random import generator_for
 from tensorgrad.rng import Generator
-from tensorgrad.tensor import Tensor
+from tensorgrad.tree import map_tree
+
+Draw = Callable[[str, Generator], tuple[Any, Any]]
+"""draw(split, generator) -> x, y: a random batch of "train" or "val", two arrays of integers."""
 
 
 @dataclass
 class Step:
-    """What one step reports: losses in nats per character, the gradient's norm before clipping, seconds."""
+    """What a step tells: loss and gradient norm before the update, in nats; losses of both splits if evaluated."""
 
     step: int
     loss: float
-    lr: float
     grad_norm: float
+    lr: float
     seconds: float
+    tokens: int
     train_loss: float | None = None
     val_loss: float | None = None
+
+
+class Trainer:
+    """Trains a model whose forward(x, y) gives (output, mean loss) on batches that `draw` makes.
+
+    Batches come from a generator of their own, so neither dropout nor sampling moves them.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, draw: Draw) -> None:
+        self.model, self.recipe, self.draw = model, recipe, draw
+        self.optimizer = optim.AdamW(
+            decay_groups(model, recipe.weight_decay),
+            lr=recipe.learning_rate,
+            betas=(recipe.beta1, recipe.beta2),
+        )
+        warmup = min(recipe.warmup_iters, recipe.max_iters - 1)
+        self.schedule: LRScheduler = (
+            WarmupCosineLR(self.optimizer, warmup, recipe.max_iters, recipe.min_lr)
+            if recipe.decay_lr
+            else LRScheduler(self.optimizer)
+        )
+        self.batches = Generator("cpu").manual_seed(recipe.seed)
+        self.step = 0
+
+    def steps(self) -> Iterator[Step]:
+        """The steps from here to max_iters; every eval_interval-th, and the last, is evaluated."""
+        last = self.recipe.max_iters
+        while self.step < last:
+            step = self.take_step()
+            if self.step % self.recipe.eval_interval == 0 or self.step == last:
+                losses = self.estimate_loss()
+                step.train_loss, step.val_loss = losses["train"], losses["val"]
+            yield step
+
+    def take_step(self) -> Step:
+        """One step.  FloatingPointError, and nothing changed, where loss or gradient is not finite."""
+        began, lr = time.perf_counter(), self.schedule.get_last_lr()[0]
+        x, y = self.batch("train", self.batches)
+        _, loss = self.model(x, y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.recipe.grad_clip or math.inf
+        ).item()
+        if not math.isfinite(loss.item() + norm):
+            raise FloatingPointError(
+                f"at step {self.step + 1} the loss is {loss.item()} and the gradient's norm {norm}: "
+                "take a lower learning_rate; autograd.detect_anomaly() names the op that began it"
+            )
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        return Step(self.step, loss.item(), norm, lr, time.perf_counter() - began, y.numel())
+
+    @tg.no_grad()
+    def estimate_loss(self) -> dict[str, float]:
+        """The mean loss of eval_iters batches of each split, the same batches every time.
+
+        They come from a generator seeded for the purpose: the training stream stays where it was.
+        """
+        means = {}
+        with evaluating(self.model):
+            for split in ("train", "val"):
+                generator = Generator("cpu").manual_seed(self.recipe.seed + 1)
+                batches = (self.batch(split, generator) for _ in range(self.recipe.eval_iters))
+                losses = [self.model(x, y)[1].item() for x, y in batches]
+                means[split] = math.fsum(losses) / len(losses)
+        return means
+
+    def batch(self, split: str, generator: Generator) -> tuple[Tensor, Tensor]:
+        x, y = (tg.from_numpy(ids).to(self.recipe.device) for ids in self.draw(split, generator))
+        return x, y
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs to go on as if nothing had happened: arrays and numbers.
+
+        Weights, moments, the place in the stream of batches, the generators of dropout.  Rates and
+        betas are not state: the recipe has them, and one that has changed is obeyed.
+        """
+        kinds = {"cpu", tg.device(self.recipe.device).type}
+        return {
+            "step": self.step,
+            "model": arrays(self.model.state_dict()),
+            "moments": arrays(self.optimizer.state_dict()["state"]),
+            "batches": self.batches.get_state(),
+            "generators": {kind: generator_for(kind).get_state() for kind in sorted(kinds)},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`.  RuntimeError or ValueError where it is another model's."""
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict({"state": state["moments"], "param_groups": groups})
+        self.batches.set_state(state["batches"])
+        for kind, saved in state["generators"].items():
+            if kind in ("cpu", tg.device(self.recipe.device).type):
+                generator_for(kind).set_state(saved)
+        self.step = state["step"]
+        self.schedule.step(self.step)
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices decay; biases, norms and other vectors do not."""
     parameters = list(model.parameters())
-    return [
+    groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
+    return [group for group in groups if group["params"]]
 
 
-class Trainer:
-    """Trains a model whose forward(x, y) gives (logits, loss) on windows of two rows of ids."""
-
-    def __init__(self, model: nn.Module, recipe: Recipe, train: Any, val: Any) -> None:
-        self.model, self.recipe, self.train_ids, self.val_ids = model, recipe, train, val
-        self.optimizer = optim.AdamW(
-            decay_groups(model, recipe.weight_decay), lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2)
-        )
-        self.schedule = optim.lr_scheduler.WarmupCosineLR(
-            self.optimizer, min(recipe.warmup_iters, max(recipe.max_iters - 1, 0)), recipe.max_iters, recipe.min_lr
-        ) if recipe.decay_lr else None  # fmt: skip
-        self.batches = Generator("cpu").manual_seed(recipe.seed)
-        self.step = 0
-        self.best = float("inf")
-
-    def batch(self) -> tuple[Tensor, Tensor]:
-        x, y = random_windows(self.train_ids, self.recipe.block_size, self.recipe.batch_size, self.batches)
-        return self._tensors(x, y)
-
-    def _tensors(self, x: Any, y: Any) -> tuple[Tensor, Tensor]:
-        return tg.from_numpy(x).to(self.recipe.device), tg.from_numpy(y).to(self.recipe.device)
-
-    @tg.no_grad()
-    def estimate_loss(self) -> tuple[float, float]:
-        """(train, val): the mean loss over eval_iters batches, the same ones every time, apart from the training stream."""
-        self.model.eval()
-        means = []
-        for ids in (self.train_ids, self.val_ids):
-            draws = Generator("cpu").manual_seed(self.recipe.seed + 1)
-            losses = []
-            for _ in range(self.recipe.eval_iters):
-                x, y = random_windows(ids, self.recipe.block_size, self.recipe.batch_size, draws)
-                losses.append(self.model(*self._tensors(x, y))[1].item())
-            means.append(float(np.mean(losses)))
-        self.model.train()
-        return means[0], means[1]
-
-    def take_step(self) -> Step:
-        """One step of the recipe."""
-        began = time.perf_counter()
-        x, y = self.batch()
-        _, loss = self.model(x, y)
-        self.optimizer.zero_grad()
-        loss.backward()
-        limit = self.recipe.grad_clip or float("inf")
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        lr = self.optimizer.param_groups[0]["lr"]
-        self.optimizer.step()
-        if self.schedule is not None:
-            self.schedule.step()
-        self.step += 1
-        return Step(self.step, loss.item(), lr, norm.item(), time.perf_counter() - began)
-
-    def run(self, on_eval: Callable[[Step], None] = lambda step: None) -> Iterator[Step]:
-        """The steps from here to max_iters; those that are evaluated carry the losses of both splits."""
-        while self.step < self.recipe.max_iters:
-            step = self.take_step()
-            if not np.isfinite(step.loss):
-                raise FloatingPointError(
-                    f"the loss became {step.loss} at step {step.step}; lower --learning_rate, or look where it was "
-                    "born with tensorgrad.autograd.detect_anomaly()"
-                )
-            if self.step % self.recipe.eval_interval == 0 or self.step == self.recipe.max_iters:
-                step.train_loss, step.val_loss = self.estimate_loss()
-                self.best = min(self.best, step.val_loss)
-                on_eval(step)
-            yield step
-
-    # ---- state: all that a run needs to go on as if it had not stopped
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "best": self.best if np.isfinite(self.best) else None,
-            "model": {k: v.array for k, v in self.model.state_dict().items()},
-            "optimizer": _arrays(self.optimizer.state_dict()),
-            "schedule": None if self.schedule is None else self.schedule.state_dict(),
-            "batches": self.batches.get_state(),
-            "generator": generator_for("cpu").get_state(),
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict({k: Tensor(v) for k, v in state["model"].items()})
-        self.optimizer.load_state_dict(_tensors(state["optimizer"]))
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
-        self.batches.set_state(state["batches"])
-        generator_for("cpu").set_state(state["generator"])
-        self.step = state["step"]
-        self.best = float("inf") if state["best"] is None else state["best"]
-
-
-def _arrays(tree: Any) -> Any:
-    """Tensors as arrays, the integer keys of an optimizer's state as strings."""
-    if isinstance(tree, Tensor):
-        return tree.detach().cpu().array
-    if isinstance(tree, dict):
-        return {str(k): _arrays(v) for k, v in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [_arrays(v) for v in tree]
-    return tree
-
-
-def _tensors(tree: Any) -> Any:
-    if isinstance(tree, np.ndarray):
-        return Tensor(tree)
-    if isinstance(tree, dict):
-        return {int(k) if k.isdigit() else k: _tensors(v) for k, v in tree.items()}
-    return [_tensors(v) for v in tree] if isinstance(tree, list) else tree
+def arrays(tree: Any) -> Any:
+    """The NumPy arrays in the place of the tensors."""
+    return map_tree(lambda tensor: tensor.detach().cpu().array, tree)

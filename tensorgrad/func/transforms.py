@@ -14,7 +14,9 @@ from tensorgrad.tree import leaves, map_tree, rebuild
 Fn = Callable[..., Any]
 
 
-def jvp(func: Fn, primals: tuple[Any, ...], tangents: tuple[Any, ...], *, has_aux: bool = False) -> Any:
+def jvp(
+    func: Fn, primals: tuple[Any, ...], tangents: tuple[Any, ...], *, has_aux: bool = False
+) -> Any:
     """(f(x), J t): the value and its derivative along the tangents.  Trees of tensors in, trees out."""
     if not isinstance(primals, tuple) or not isinstance(tangents, tuple):
         raise RuntimeError("jvp: primals and tangents must be tuples")
@@ -49,7 +51,8 @@ def vjp(func: Fn, *primals: Any, has_aux: bool = False) -> Any:
             )
         xs = leaves(inputs)
         parts = [
-            zeros_like(x.value) if g is None else g for x, g in zip(xs, pull(list(zip(outs, gs)), xs))
+            zeros_like(x.value) if g is None else g
+            for x, g in zip(xs, pull(list(zip(outs, gs)), xs))
         ]
         grads = rebuild(inputs, parts)
         return grads[0] if len(primals) == 1 else grads

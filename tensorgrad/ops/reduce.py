@@ -56,18 +56,20 @@ def _count(shape: tuple[int, ...], dims: tuple[int, ...]) -> int:
     return count
 
 
-_total = linear("total", lambda xp, x, /: _whole(xp, x), dx=lambda g: g)
-
-
-def _whole(xp: Any, x: Any) -> Any:
+def _whole(xp: Any, x: Any, /) -> Any:
     """The sum of all elements, 0-d."""
+    return _add(xp, x if category(x.dtype) >= 2 else x.astype(int64), None, False)
+
+
+def _whole_numpy(x: Any) -> Any:
     dtype = x.dtype
-    if xp is np and (dtype is float32 or dtype is float64):
+    if dtype is float32 or dtype is float64:
         return np.add.reduce(x, None, None, np.empty((), dtype))
-    return _add(xp, x if category(dtype) >= 2 else x.astype(int64), None, False)
+    return _whole(np, x)
 
 
-_total.op.register(np.ndarray, lambda x: _whole(np, x))
+_total = linear("total", _whole, dx=lambda g: g)
+_total.op.register(np.ndarray, _whole_numpy)
 _sum = linear(
     "sum", lambda xp, x, /, dims, keepdim: _add(xp, x, dims, keepdim),
     dx=lambda g, x_shape, dims, keepdim: _restore(g, x_shape, dims, keepdim),

@@ -8,7 +8,7 @@ import numpy as np
 
 from tensorgrad.backend import is_array, xp_of
 from tensorgrad.convert import cast
-from tensorgrad.dtypes import as_dtype, category
+from tensorgrad.dtypes import as_dtype, category, float32, float64
 from tensorgrad.kinds import fused
 from tensorgrad.ops.elementwise import exp, log, where, zeros_like
 from tensorgrad.ops.indexing import _gather
@@ -82,22 +82,32 @@ def _rule(name: str, formula: Any) -> Any:
     return dx
 
 
-def _register(function: Any, kernel: str) -> None:
-    """On NumPy arrays and along the last dim the kernel is called with nothing in between, once it is loaded."""
+def _register(function: Any, kernel: str, log: bool) -> None:
+    """Along the last dim of a small matrix the compiled loop is called with nothing in between."""
     op = function.op
     general = op.implementation(np.ndarray)
-    loaded: list[Any] = []
+    loops: dict[Any, Any] = {}
 
     def run(x: Any, dim: int) -> Any:
-        if dim == -1 or dim == x.ndim - 1:
-            if not loaded:
-                loaded.append(find(kernel, np.ndarray))
-            if loaded[0] is not None and (answer := loaded[0](x)) is not None:
-                return answer
+        if x.ndim < 3 and 0 < x.size < _SMALL and (dim == -1 or dim == x.ndim - 1):
+            try:
+                loop, y = loops[x.dtype], np.empty_like(x)
+                if x.ndim == 2:
+                    loop(0, len(x), x, y, log)
+                else:
+                    loop(0, 1, x[None], y[None], log)
+                return y
+            except (KeyError, TypeError):  # not loaded yet, or strides that it takes only as a copy
+                if not loops and find(kernel, np.ndarray) is not None:
+                    from tensorgrad.kernels.cpu.softmax import forward
+
+                    loops.update({dtype: forward[dtype] for dtype in (float32, float64)})
         return general(x, dim)
 
     op.register(np.ndarray, run)
 
+
+_SMALL = 4096  # elements up to which the call, not the work, is what costs
 
 _softmax = fused(
     "softmax", _source("softmax_forward", _softmax_formula), _softmax_formula, floats=False,
@@ -107,8 +117,8 @@ _log_softmax = fused(
     "log_softmax", _source("log_softmax_forward", _log_softmax_formula), _log_softmax_formula, floats=False,
     dx=_rule("log_softmax_backward", _log_softmax_slope_formula),
 )  # fmt: skip
-_register(_softmax, "softmax_forward")
-_register(_log_softmax, "log_softmax_forward")
+_register(_softmax, "softmax_forward", False)
+_register(_log_softmax, "log_softmax_forward", True)
 _logsumexp = fused(
     "logsumexp", lambda xp, x, /, dims, keepdim: _logsumexp_formula(x, dims, keepdim), _logsumexp_formula,
     dx=lambda g, x, out, dims, keepdim: _restore(g, x.shape, dims, keepdim)

@@ -1,0 +1,67 @@
+"""Settings of a model or of a run: plain fields, each with what it means and what it may be.
+
+The command line and the checkpoints read the same fields, so neither can drift from them."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from typing import Any, Self
+
+KINDS = {"int": int, "float": (int, float), "bool": bool, "str": str}
+"""The types that a field's annotation admits; a bool is no int here."""
+
+
+def setting(
+    default: Any, meaning: str, *, least: float | None = None, below: float | None = None
+) -> Any:
+    """A field of `Settings` that users set: least <= value < below."""
+    return field(default=default, metadata={"meaning": meaning, "least": least, "below": below})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The base: a frozen dataclass that refuses values out of range, each with a sentence.
+
+    TypeError for a value of another type than its field, ValueError for one that cannot be.
+    """
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            check(f, getattr(self, f.name))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field by name: what `from_dict` takes, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Settings from names and values; ValueError with the nearest name for one unknown."""
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                meant = f"; did you mean '{near[0]}'?" if near else f": {', '.join(known)}"
+                raise ValueError(f"{cls.__name__} has no setting '{name}'{meant}")
+        return cls(**values)
+
+
+def check(f: Field[Any], value: Any) -> None:
+    """Refuse a value that the field cannot have."""
+    kind = KINDS[str(f.type)]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{f.name} must be of type {f.type}, it is {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{f.name} must be finite, it is {value}")
+    least, below = f.metadata.get("least"), f.metadata.get("below")
+    if least is not None and value < least:
+        raise ValueError(f"{f.name} must be at least {least}, it is {value}")
+    if below is not None and value >= below:
+        raise ValueError(f"{f.name} must be less than {below}, it is {value}")
+
+
+def offered(*kinds: type[Settings]) -> list[Field[Any]]:
+    """The fields that users set, in order."""
+    return [f for kind in kinds for f in fields(kind) if "meaning" in f.metadata]

@@ -1,0 +1,57 @@
+"""The loss curve as a picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from tensorgrad.atomic import replacing
+
+
+def plot_losses(
+    history: Sequence[dict[str, Any]], marks: dict[str, float], path: str | os.PathLike[str]
+) -> None:
+    """Draw the steps' losses, their running mean, the evaluations, and `marks` as level lines.
+
+    history: dicts with step and loss, some with train_loss and val_loss.  A PNG, replaced whole.
+    """
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    x, y = [s["step"] for s in history], [s["loss"] for s in history]
+    evaluated = [s for s in history if "val_loss" in s]
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(x, y, color="#c6dbef", linewidth=0.8, label="loss of each batch")
+    axes.plot(x, smoothed(y), color="#2171b5", linewidth=1.8, label="its running mean")
+    if evaluated:
+        at, val = [s["step"] for s in evaluated], [s["val_loss"] for s in evaluated]
+        axes.plot(at, val, "o-", color="#d94801", markersize=5, label="validation")
+        axes.annotate(
+            f"{val[-1]:.3f}", (at[-1], val[-1]), (6, 6), textcoords="offset points",
+            color="#d94801", weight="bold", annotation_clip=False,
+        )  # fmt: skip
+    for name, loss in marks.items():
+        axes.axhline(loss, color="#737373", linestyle=(0, (4, 3)), linewidth=1)
+        axes.annotate(
+            f"{name}  {loss:.2f}", (1, loss), (-4, 4), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="right", color="#737373", fontsize=9,
+        )  # fmt: skip
+    axes.set_xlim(0, x[-1])
+    axes.set_xlabel("step")
+    axes.set_ylabel("nats per character")
+    axes.grid(axis="y", color="#eeeeee")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.1))
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=140)
+
+
+def smoothed(losses: Sequence[float]) -> list[float]:
+    """m <- b m + (1 - b) loss, divided by 1 - b^n so that the first steps count in full."""
+    out, mean, b = [], 0.0, 1 - 1 / min(30, max(2, len(losses) / 10))
+    for n, loss in enumerate(losses, 1):
+        mean = b * mean + (1 - b) * loss
+        out.append(mean / (1 - b**n))
+    return out

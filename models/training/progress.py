@@ -1,0 +1,61 @@
+"""What a run shows while it runs: a bar on a terminal, plain lines that survive a log file elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any
+
+from tensorgrad.models.training.recipe import Recipe
+from tensorgrad.models.training.trainer import Step
+
+
+class Progress:
+    """Shows steps as they come, and closes the bar at the end of its with-block."""
+
+    def __init__(self, recipe: Recipe, done: int = 0) -> None:
+        self.recipe, self.bar = recipe, None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar: Any = tqdm(
+                total=recipe.max_iters, initial=done, unit="step", dynamic_ncols=True
+            )
+
+    def show(self, step: Step) -> None:
+        """A tick of the bar, or a line; evaluations always leave a line."""
+        evaluated = step.val_loss is not None
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"loss {step.loss:.3f}", refresh=False)
+            self.bar.update()
+            if evaluated:
+                self.bar.write(line(step, self.recipe.max_iters), file=sys.stderr)
+        elif evaluated or step.step == 1 or step.step % self.recipe.log_interval == 0:
+            print(line(step, self.recipe.max_iters), flush=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def line(step: Step, total: int) -> str:
+    """A step in one line, as llm.c writes it."""
+    parts = [
+        f"step {step.step}/{total}",
+        f"loss {step.loss:.4f}",
+        f"norm {step.grad_norm:.2f}",
+        f"lr {step.lr:.1e}",
+        f"{1e3 * step.seconds:.0f} ms",
+        f"{step.tokens / step.seconds / 1e3:.1f}k tok/s",
+    ]
+    if step.val_loss is not None:
+        parts += [f"train {step.train_loss:.4f}", f"val {step.val_loss:.4f}"]
+    return " | ".join(parts)

@@ -1,0 +1,242 @@
+"""Normalisation over a batch, over groups of channels or single ones, by root mean square and by norm; distances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tensorgrad.convert import cast
+from tensorgrad.dtypes import category
+from tensorgrad.inplace import copy_
+from tensorgrad.kinds import elementwise, fused
+from tensorgrad.mode import no_grad
+from tensorgrad.ops.elementwise import clamp_min, rsqrt, sqrt, square
+from tensorgrad.ops.layer_norm import _rows
+from tensorgrad.ops.reduce import _count, _is_half, _mean, _sum, norm
+from tensorgrad.ops.shape import _reshape, all_dims
+from tensorgrad.tracer import Tracer
+
+__all__ = ["cosine_similarity", "pairwise_distance"]
+"""Those that PyTorch has at its top level, too; nn.functional has all of them."""
+
+
+def _wide(x: Any) -> Any:
+    """Half types as float32: their squares overflow, and their sums round."""
+    return cast(x, np.dtype(np.float32)) if _is_half(x) else x
+
+
+def _narrow(y: Any, x: Any) -> Any:
+    return y if y.dtype == x.dtype else cast(y, x.dtype)
+
+
+# ---- the primitive of batch_norm, which wants to see the statistics, too
+
+
+def _formula(x: Any, dims: tuple[int, ...], eps: float) -> tuple[Any, Any, Any]:
+    """(x - mean) / sqrt(var + eps), mean, var: the biased variance; dims stay, at size one."""
+    wide = _wide(x)
+    mean = _mean(wide, dims, True)
+    centred = wide - mean
+    var = _mean(square(centred), dims, True)
+    return _narrow(centred * rsqrt(var + eps), x), mean, var
+
+
+def _slope(gs: Any, out: Any, var: Any, dims: tuple[int, ...], eps: float) -> Any:
+    """dx = (g - mean(g) - out mean(g out)) / deviation + (g_mean + 2 g_var out deviation) / n."""
+    g, g_mean, g_var = gs
+    n, y, parts = _count(out.shape, dims), _wide(out), []
+    if g is not None:
+        g = _wide(g)
+        parts.append((g - _mean(g, dims, True) - y * _mean(g * y, dims, True)) * rsqrt(var + eps))
+    if g_mean is not None:
+        parts.append(g_mean / n)
+    if g_var is not None:
+        parts.append(g_var * sqrt(var + eps) * (2 / n) * y)
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return _narrow(total, out)
+
+
+_standardize = fused(
+    "standardize", lambda xp, x, /, dims, eps: _formula(x, dims, eps), _formula,
+    outputs=("out", "mean", "var"), visible=3, floats=False,
+    dx=lambda g, out, var, dims, eps: _slope(g, out, var, dims, eps),
+)  # fmt: skip
+
+
+# ---- what all of them check and do
+
+
+def _check(name: str, x: Any, channels: int, **vectors: Any) -> None:
+    """Floats, and vectors with one number per channel; RuntimeError says which is not."""
+    if category(x.dtype) != 2:
+        raise RuntimeError(f"{name}: expected a floating-point tensor, not {x.dtype}; use x.float()")
+    for key, vector in vectors.items():
+        if vector is not None and tuple(vector.shape) != (channels,):
+            raise RuntimeError(
+                f"{name}: {key} should have shape ({channels},), one number per channel, not {vector.shape}"
+            )
+
+
+def _scaled(x: Any, weight: Any, bias: Any) -> Any:
+    """x weight + bias, along the second dim."""
+    if weight is not None:
+        x = x * _along_channels(weight, x.ndim)
+    return x if bias is None else x + _along_channels(bias, x.ndim)
+
+
+def _along_channels(vector: Any, ndim: int) -> Any:
+    """(C) -> (C, 1, ...), which stretches over (N, C, ...)."""
+    return vector if ndim == 2 else _reshape(vector, (vector.shape[0],) + (1,) * (ndim - 2))
+
+
+def _track(running: Any, new: Any, momentum: float) -> None:
+    """running <- (1 - momentum) running + momentum new, in place and without history."""
+    while isinstance(new, Tracer):
+        new = new.value
+    with no_grad():
+        copy_(running, running * (1 - momentum) + new * momentum)
+
+
+def _has_running(name: str, running_mean: Any, running_var: Any) -> bool:
+    if (running_mean is None) != (running_var is None):
+        raise ValueError(f"{name}: give both running_mean and running_var, or neither")
+    return running_mean is not None
+
+
+# ---- the public functions
+
+
+def batch_norm(
+    input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
+    training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Any:  # fmt: skip
+    """y = (x - mean) / sqrt(var + eps) * weight + bias, channel by channel.  Ioffe and Szegedy 2015.
+
+    input (N, C, ...); the others (C), or None.  Training: statistics of this batch, with the biased variance; the
+    running ones move by `momentum` towards them, with the unbiased variance.  Else: the running ones.
+    """
+    if input.ndim < 2:
+        raise IndexError(f"batch_norm: expected an input (N, C, ...), not one of shape {input.shape}")
+    channels, shape = input.shape[1], input.shape
+    _check("batch_norm", input, channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    tracked = _has_running("batch_norm", running_mean, running_var)
+    if not training:
+        if not tracked:
+            raise RuntimeError("batch_norm: running_mean and running_var must be given unless training=True")
+        scale = rsqrt(running_var + eps)
+        scale = scale if weight is None else scale * weight
+        shift = -running_mean * scale
+        return _scaled(input, scale, shift if bias is None else shift + bias)
+    count = shape[0] * prod(shape[2:])
+    if count == 1:
+        raise ValueError(f"batch_norm: a batch of shape {shape} has one value per channel, which varies from nothing")
+    y, mean, var = _standardize(input, (0, *range(2, input.ndim)), eps)
+    if tracked and count:
+        _track(running_mean, _reshape(mean, (channels,)), momentum)
+        _track(running_var, _reshape(var, (channels,)) * (count / (count - 1)), momentum)
+    return _scaled(y, weight, bias)
+
+
+def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    """y = (x - mean) / sqrt(var + eps) * weight + bias, over each sample's groups of channels.  Wu and He 2018.
+
+    input (N, C, ...); num_groups divides C; weight and bias (C), or None.  The variance is the biased one.
+    """
+    if input.ndim < 2:
+        raise RuntimeError(f"group_norm: expected an input (N, C, ...), not one of shape {input.shape}")
+    n, channels, *rest = input.shape
+    if num_groups < 1 or channels % num_groups:
+        raise RuntimeError(f"group_norm: {channels} channels cannot be parted into {num_groups} equal groups")
+    _check("group_norm", input, channels, weight=weight, bias=bias)
+    size = channels // num_groups * prod(rest)
+    if n * size == 1:
+        raise ValueError(f"group_norm: an input of shape {input.shape} has one value per group")
+    rows = _rows(_reshape(input, (n * num_groups, size)), None, None, eps)
+    return _scaled(_reshape(rows, input.shape), weight, bias)
+
+
+def instance_norm(
+    input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None, bias: Any = None,
+    use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
+) -> Any:  # fmt: skip
+    """y = (x - mean) / sqrt(var + eps) * weight + bias, over each sample's channels.  Ulyanov et al. 2016.
+
+    input (N, C, L, ...); the others (C), or None.  use_input_stats=False: the running statistics, as in batch_norm;
+    else those, if given, move by `momentum` towards the mean of the samples' own.
+    """
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise RuntimeError("instance_norm: use_input_stats=False needs running_mean and running_var")
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    size = prod(input.shape[2:])
+    if input.ndim < 3 or size == 1:
+        raise ValueError(f"instance_norm: an input of shape {input.shape} has one value per channel")
+    n, channels = input.shape[:2]
+    _check("instance_norm", input, channels, running_mean=running_mean, running_var=running_var,
+           weight=weight, bias=bias)  # fmt: skip
+    rows = _reshape(input, (n * channels, size))
+    if _has_running("instance_norm", running_mean, running_var) and n and size:
+        _, mean, var = _standardize(rows.detach(), (1,), eps)
+        _track(running_mean, _mean(_reshape(mean, (n, channels)), (0,), False), momentum)
+        _track(running_var, _mean(_reshape(var, (n, channels)), (0,), False) * (size / (size - 1)), momentum)
+    return _scaled(_reshape(_rows(rows, None, None, eps), input.shape), weight, bias)
+
+
+def rms_norm(input: Any, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Any:
+    """y = x / sqrt(mean(x^2) + eps) * weight over the last dims, whose sizes are normalized_shape.
+
+    input (..., *normalized_shape); weight (*normalized_shape).  eps: by default the spacing of floats at 1, for half
+    types float32's.  Zhang and Sennrich 2019.
+    """
+    sizes = tuple(normalized_shape)
+    if not sizes or tuple(input.shape[-len(sizes) :]) != sizes:
+        raise RuntimeError(f"rms_norm: an input of shape {input.shape} does not end with normalized_shape {sizes}")
+    if weight is not None and tuple(weight.shape) != sizes:
+        raise RuntimeError(f"rms_norm: weight has shape {weight.shape}, normalized_shape is {sizes}")
+    _check("rms_norm", input, 0)
+    wide = _wide(input)
+    dims = tuple(range(input.ndim - len(sizes), input.ndim))
+    y = wide * rsqrt(_mean(square(wide), dims, True) + (float(np.finfo(wide.dtype).eps) if eps is None else eps))
+    y = _narrow(y, input)
+    return y if weight is None else y * weight
+
+
+def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Any:
+    """y = x / max(norm_p(x), eps) along dim, or over a tuple of dims."""
+    return input / clamp_min(norm(input, p, all_dims("normalize", dim, input.ndim), True), eps)
+
+
+_at_least = elementwise(
+    "at_least", lambda xp, x, /, low: xp.maximum(x, x.dtype.type(low)), floats=False, dx=lambda g: g
+)
+"""max(x, low) with slope 1 throughout: what PyTorch clamps under no_grad."""
+
+
+def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+    """cos = sum(x y) / (max(norm(x), eps) max(norm(y), eps)) along dim."""
+    for x in (x1, x2):
+        if category(x.dtype) != 2:
+            raise RuntimeError(f"cosine_similarity: expected floating-point tensors, not {x.dtype}; use x.float()")
+    dims = all_dims("cosine_similarity", dim, max(x1.ndim, x2.ndim))
+    unit = [x / sqrt(_at_least(_sum(square(x), dims, True), eps * eps)) for x in _broadcast(x1, x2)]
+    return _sum(unit[0] * unit[1], dims, False)
+
+
+def _broadcast(x: Any, y: Any) -> tuple[Any, Any]:
+    """Both with the shape that they have together."""
+    try:
+        shape = np.broadcast_shapes(x.shape, y.shape)
+    except ValueError:
+        raise RuntimeError(f"shapes {x.shape} and {y.shape} do not broadcast together") from None
+    return tuple(v if tuple(v.shape) == shape else v.expand(shape) for v in (x, y))  # type: ignore[return-value]
+
+
+def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
+    """d = norm_p(x - y + eps) along the last dim: (..., D), (..., D) -> (...)."""
+    difference = x1 - x2 + eps
+    return norm(difference, p, all_dims("pairwise_distance", -1, difference.ndim), keepdim)
