@@ -1,4 +1,4 @@
-"""A GPT that reads and writes characters: embeddings of character and place, blocks of attention and MLP, a head.
+"""A GPT that reads and writes characters: embeddings, blocks of attention and MLP, a head.
 
 Attention: Vaswani et al. 2017.  Norms before the layers, as in GPT-2: Radford et al. 2019.
 """
@@ -119,11 +119,10 @@ class CharGPT(nn.Module):
 
         ValueError where T exceeds block_size.
         """
-        T = idx.shape[1]
-        if T > self.config.block_size:
+        T, most = idx.shape[1], self.config.block_size
+        if most < T:
             raise ValueError(
-                f"CharGPT: {T} characters are more than block_size {self.config.block_size}; "
-                "give it the last ones only"
+                f"CharGPT: {T} characters are more than block_size {most}; give it the last {most}"
             )
         x = self.wte(idx) + self.wpe(tg.arange(T, device=idx.device))  # (B, T, C) + (T, C)
         x = self.ln_f(self.blocks(self.drop(x)))

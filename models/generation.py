@@ -1,4 +1,4 @@
-"""Text from a language model: one token after another, each drawn from what the model makes of those before."""
+"""Text from a language model: one token after another, each drawn given the last ones."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def generate(
 ) -> Tensor:
     """idx (B, T) -> (B, T + max_new_tokens), where p(next) = softmax(logits / temperature).
 
-    The model sees the last `config.block_size` tokens; its forward gives (logits, loss).  It runs in
-    evaluation mode and is left in the mode it was in.  temperature 0 takes the likeliest token;
-    top_k draws from the k likeliest.  ValueError for an empty idx or settings out of range.
+    The model sees the last `config.block_size` tokens; its forward gives (logits, loss).  It runs
+    in evaluation mode and is left as it was.  temperature 0 takes the likeliest token, top_k draws
+    from the k likeliest.  ValueError for an empty idx or settings out of range.
     """
     if idx.ndim != 2 or 0 in idx.shape:
         raise ValueError(

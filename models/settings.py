@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, Self
 
-KINDS = {"int": int, "float": (int, float), "bool": bool, "str": str}
+KINDS: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
 """The types that a field's annotation admits; a bool is no int here."""
 
 
@@ -39,13 +39,20 @@ class Settings:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Settings from names and values; ValueError with the nearest name for one unknown."""
-        known = [f.name for f in fields(cls)]
-        for name in values:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                meant = f"; did you mean '{near[0]}'?" if near else f": {', '.join(known)}"
-                raise ValueError(f"{cls.__name__} has no setting '{name}'{meant}")
-        return cls(**values)
+        return cls(**divided(values, cls)[0])
+
+
+def divided(values: Mapping[str, Any], *kinds: type[Settings]) -> list[dict[str, Any]]:
+    """The values that belong to each kind; ValueError with the nearest name for one of none."""
+    parts: list[dict[str, Any]] = [{} for _ in kinds]
+    home = {f.name: part for kind, part in zip(kinds, parts, strict=True) for f in fields(kind)}
+    for name, value in values.items():
+        if name not in home:
+            near = difflib.get_close_matches(name, home, 1)
+            meant = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(home)}"
+            raise ValueError(f"there is no setting '{name}'; {meant}")
+        home[name][name] = value
+    return parts
 
 
 def check(f: Field[Any], value: Any) -> None:

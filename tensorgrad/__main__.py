@@ -3,136 +3,191 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+
+class Command(NamedTuple):
+    """A word after `tensorgrad`: what it does, its options, and the function that does it."""
+
+    help: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0, or 1 with a sentence on what went wrong, 2 for a command line that is none, 130 if stopped."""
-    parser = _parser()
-    arguments = _with_underscores(list(sys.argv[1:] if argv is None else argv))
+    """Run one command and return its exit status.
+
+    0; 1 with a sentence about what went wrong; 2 for a command line that is none; 130 or 143 after
+    Ctrl-C or SIGTERM.
+    """
+    arguments = [with_underscores(a) for a in (sys.argv[1:] if argv is None else argv)]
+    parser = Parser(prog="tensorgrad", description="A deep-learning framework to read on a weekend")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help)
+        if name in arguments[:1]:  # the options of the others stay unread, and --help quick
+            command.add_options(sub)
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
         return 0
     try:
-        run: Any = {"train": _train, "sample": _sample, "env": _env}[options.command]
-        run(options)
+        COMMANDS[options.command].run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `tensorgrad sample | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130
-    except (OSError, ValueError, RuntimeError, FloatingPointError) as error:
-        print(f"tensorgrad {options.command}: {error}", file=sys.stderr)
-        return 1
+    except Exception as error:
+        return explained(options.command, error)
     return 0
 
 
-def _with_underscores(arguments: list[str]) -> list[str]:
-    """--batch-size and --batch_size are the same option."""
-    fixed = []
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        fixed.append(name[:2] + name[2:].replace("-", "_") + equals + value if name.startswith("--") else argument)
-    return fixed
+def explained(command: str, error: Exception) -> int:
+    """The exit status, and a sentence for errors that users can mend; others are raised."""
+    from tensorgrad.models.training.stopping import Stopped
+
+    if isinstance(error, Stopped):
+        print(error, file=sys.stderr)
+        return 128 + error.signal
+    if not isinstance(error, OSError | ValueError | RuntimeError | FloatingPointError):
+        raise error
+    print(f"tensorgrad {command}: {error}", file=sys.stderr)
+    return 1
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says which option was probably meant."""
+class Parser(argparse.ArgumentParser):
+    """Options are never abbreviated; for a wrong one the nearest right one is named."""
 
-    def error(self, message: str) -> Any:
-        if message.startswith("unrecognized arguments:"):
-            import difflib
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
-            wrong = message.split(":", 1)[1].split()[0].partition("=")[0]
-            near = difflib.get_close_matches(wrong, [o for a in self.all_options() for o in a.option_strings], 1)
-            message += f"; did you mean {near[0]}?" if near else ""
-        super().error(message)
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"there is no {unknown[0].partition('=')[0]!r}" + self.nearest(unknown[0]))
+        return options, unknown
 
-    def all_options(self) -> list[argparse.Action]:
-        nested = [p for a in self._actions if isinstance(a, argparse._SubParsersAction) for p in a.choices.values()]
-        return [*self._actions, *(a for p in nested for a in p._actions)]
+    def nearest(self, wrong: str) -> str:
+        from difflib import get_close_matches
 
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="tensorgrad", description="A deep-learning framework that can be read in a weekend.", allow_abbrev=False
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    train = commands.add_parser(
-        "train", help="train a character-level GPT on a text", allow_abbrev=False,
-        description="Trains a character-level GPT on a text file, or on Python's own help where none is named.",
-    )  # fmt: skip
-    train.add_argument("--data", metavar="FILE", help="a UTF-8 text file (default: the help topics of this Python)")
-    train.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out_dir")
-    _add_out(train)
-    _add_recipe(train)
-    sample = commands.add_parser(
-        "sample", help="let a trained model write", allow_abbrev=False,
-        description="Continues a text with the model that `tensorgrad train` left in --out_dir.",
-    )  # fmt: skip
-    _add_out(sample)
-    sample.add_argument("--start", default="\n", help="the text to continue (default: a new line)")
-    sample.add_argument("--num_samples", type=int, default=1, help="how many (default: 1)")
-    sample.add_argument("--max_new_tokens", type=int, default=500, help="characters to write (default: 500)")
-    sample.add_argument("--temperature", type=float, default=0.8, help="below 1 more careful, 0 the likeliest (default: 0.8)")
-    sample.add_argument("--top_k", type=int, default=None, help="draw only from the k likeliest")
-    sample.add_argument("--seed", type=int, default=1337, help="seed of the draws (default: 1337)")
-    sample.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    commands.add_parser("env", help="versions, BLAS, threads, GPU, and why there is none where there is none")
-    return parser
+        known = [name for action in self._actions for name in action.option_strings]
+        near = get_close_matches(wrong.partition("=")[0], known, 1)
+        return f"; did you mean {near[0]}?" if near else f"; see `{self.prog} --help`"
 
 
-def _add_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out_dir", default="out", metavar="DIR", help="folder of the checkpoint (default: out)")
+def with_underscores(argument: str) -> str:
+    """--batch-size=5 as --batch_size=5: both are right."""
+    name, equals, value = argument.partition("=")
+    return name[:2] + name[2:].replace("-", "_") + equals + value if name[:2] == "--" else argument
 
 
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    """One option per field of the recipe, which needs no heavy import to be read."""
-    from dataclasses import fields
-
-    from tensorgrad.models.training.recipe import Recipe
-
-    for f in fields(Recipe):
-        kind: Any = {"int": int, "float": float, "bool": _flag}.get(str(f.type), str)
-        default = "" if f.default is None else f" (default: {f.default})"
-        parser.add_argument(f"--{f.name}", type=kind, default=f.default, metavar=str(f.type).upper(),
-                            help=f.metadata["help"] + default)  # fmt: skip
+def add_settings(parser: Any, fields: Iterable[Any]) -> None:
+    """One option for each field of `Settings`; those not given are not in the namespace."""
+    kinds: dict[str, Any] = {"int": int, "float": float, "bool": truth, "str": str}
+    for f in fields:
+        parser.add_argument(
+            f"--{f.name}", type=kinds[f.type], metavar=f.type.upper(), default=argparse.SUPPRESS,
+            help=f"{f.metadata['meaning']} (default: {f.default})",
+        )  # fmt: skip
 
 
-def _flag(text: str) -> bool:
+def truth(text: str) -> bool:
     if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
         raise argparse.ArgumentTypeError(f"expected True or False, not {text!r}")
     return text.lower() in ("true", "1", "yes")
 
 
-def _train(options: argparse.Namespace) -> None:
-    from dataclasses import fields
-
-    from tensorgrad.models.training.recipe import Recipe
-    from tensorgrad.models.training.run import train
-
-    recipe = Recipe(**{f.name: getattr(options, f.name) for f in fields(Recipe)})
-    train(recipe, options.data, options.out_dir, options.resume)
+# ---- train
 
 
-def _sample(options: argparse.Namespace) -> None:
-    from pathlib import Path
+def add_train_options(parser: argparse.ArgumentParser) -> None:
+    from tensorgrad.models.settings import offered
+    from tensorgrad.models.training.char_lm import SETTINGS
 
-    from tensorgrad.models.training.run import continuation, restored
-    from tensorgrad.random import manual_seed
+    parser.add_argument(
+        "--data", metavar="FILE", help="a text file in UTF-8 (default: the help of this Python)"
+    )
+    add_out_dir(parser)
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint in --out_dir, exactly"
+    )
+    add_settings(parser.add_argument_group("settings"), offered(*SETTINGS))
 
-    model, vocab = restored(Path(options.out_dir), options.device)
-    manual_seed(options.seed)
+
+def add_out_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out_dir", default="out", metavar="DIR", help="the run's folder (out)")
+
+
+def train(options: argparse.Namespace) -> None:
+    from tensorgrad.models.training import char_lm
+
+    given = {k: v for k, v in vars(options).items() if k not in ("command", *TRAIN_OPTIONS)}
+    char_lm.train(given, options.data, options.out_dir, options.resume)
+
+
+TRAIN_OPTIONS = ("data", "out_dir", "resume")
+
+
+# ---- sample
+
+
+def add_sample_options(parser: argparse.ArgumentParser) -> None:
+    add_out_dir(parser)
+    parser.add_argument("--start", metavar="TEXT", help="what to continue (default: a new line)")
+    parser.add_argument("--num_samples", type=int, default=1, metavar="INT", help="how many (1)")
+    parser.add_argument(
+        "--max_new_tokens", type=int, default=500, metavar="INT", help="characters to write (500)"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=0.8, metavar="FLOAT",
+        help="lower is more careful, 0 takes the likeliest (0.8)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--top_k", type=int, metavar="INT", help="draw from the k likeliest (default: from all)"
+    )
+    parser.add_argument("--seed", type=int, default=1337, metavar="INT", help="of the draws (1337)")
+    parser.add_argument("--device", default="cpu", metavar="STR", help="cpu or cuda (cpu)")
+
+
+def sample(options: argparse.Namespace) -> None:
+    from tensorgrad.models.training.char_lm import continuation, restored
+    from tensorgrad.rng import Generator
+
+    if options.num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, it is {options.num_samples}")
+    generator = Generator(options.device).manual_seed(options.seed)
+    model, vocab = restored(options.out_dir, options.device)
     for i in range(options.num_samples):
-        if i:
-            print("-" * 40)
-        print(continuation(model, vocab, options.start, options.max_new_tokens, options.temperature, options.top_k))
+        text = continuation(
+            model, vocab, options.start, options.max_new_tokens, options.temperature,
+            options.top_k, generator,
+        )  # fmt: skip
+        print(("-" * 40 + "\n" if i else "") + text)
 
 
-def _env(options: argparse.Namespace) -> None:
+# ---- env
+
+
+def add_no_options(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def env(options: argparse.Namespace) -> None:
     from tensorgrad.environment import report
 
     print(report())
+
+
+COMMANDS = {
+    "train": Command("train a character-level GPT on a text", add_train_options, train),
+    "sample": Command("let a trained model write", add_sample_options, sample),
+    "env": Command("versions, BLAS, threads, GPU, and why there is none", add_no_options, env),
+}
 
 
 if __name__ == "__main__":

@@ -137,7 +137,11 @@ def run(
                     and not record
                     and parent not in waiting
                 ):
-                    if (mine if part is g else _is_fresh(part, args, parts, i)) and op.pure:
+                    if part is g:
+                        alone = mine and len(parents) == 1  # add hands the same g to two
+                    else:
+                        alone = op.pure and is_array(part) and _is_fresh(part, args, parts, i)
+                    if alone:
                         ours.add(parent)
                 wait(parent, part)
             if mode.careful and mode.thread.anomaly:

@@ -1,1 +1,1 @@
-"""How models are trained: a recipe, the steps, and what a run shows, writes down and can resume from."""
+"""How models are trained: a recipe, the steps, what a run shows, and what it writes to resume."""

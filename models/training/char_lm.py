@@ -1,31 +1,31 @@
-"""The main job: text in; losses, a picture, a checkpoint and a sample out.  And sampling from it afterwards."""
+"""The main job: text in; losses, a picture, a checkpoint and a sample out; and samples later."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 import tensorgrad as tg
-from tensorgrad.data import CharVocab, Text, bigram_loss, default_text, random_windows, read_text, split
+from tensorgrad.data import CharVocab, default_text, read_text
 from tensorgrad.models.char_gpt import CharGPT, CharGPTConfig
-from tensorgrad.models.settings import Settings
+from tensorgrad.models.settings import divided
+from tensorgrad.models.training.corpus import Corpus
 from tensorgrad.models.training.folder import RunFolder
 from tensorgrad.models.training.picture import plot_losses
 from tensorgrad.models.training.progress import Progress
 from tensorgrad.models.training.recipe import Recipe
 from tensorgrad.models.training.stopping import Stopped, stop_requests
-from tensorgrad.models.training.trainer import Step, Trainer
+from tensorgrad.models.training.trainer import Trainer
 from tensorgrad.rng import Generator
 from tensorgrad.serialization import CheckpointError
 
-KIND = "char-gpt"
+KIND = "char GPT"
 SETTINGS = (CharGPTConfig, Recipe)
+History = list[dict[str, Any]]
 
 
 def train(
@@ -33,71 +33,57 @@ def train(
     data: str | os.PathLike[str] | None = None,
     out_dir: str | os.PathLike[str] = "out",
     resume: bool = False,
-) -> list[dict[str, Any]]:
-    """Train a CharGPT on a text file, or on Python's own help; returns the steps as dicts.
+) -> History:
+    """Train a CharGPT on a text file, or on Python's own help; returns what each step told.
 
-    given: values of `CharGPTConfig` and `Recipe` that differ from the defaults or, with `resume`,
-    from those of the checkpoint in out_dir.  What cannot be raises before anything is written.
+    given: settings (of CharGPTConfig and Recipe) other than the defaults or, with `resume`, other
+    than those of the checkpoint in out_dir.  Whatever cannot be raises before a file is touched.
     """
-    folder, given = RunFolder(out_dir), dict(given or {})
+    folder = RunFolder(out_dir)
     saved = folder.load(KIND) if resume else None
     if saved is not None:
         data = saved["text"]["path"] if data is None else data
-        given = {**saved["config"], **saved["recipe"], **given}
-    recipe = Recipe.from_dict(belonging(given, Recipe))
-    tg.empty(0, device=recipe.device)  # which says at once where there is no such device
+        given = {**saved["config"], **saved["recipe"], **(given or {})}
+    sizes, rates = divided(given or {}, *SETTINGS)
+    recipe = Recipe(**rates)
+    tg.empty(0, device=recipe.device)  # which says at once why there is no such device
 
-    text = default_text() if data is None else read_text(data)
-    vocab = CharVocab.from_text(text.text)
-    sizes = {**belonging(given, CharGPTConfig), "vocab_size": len(vocab)}
-    config = CharGPTConfig.from_dict(sizes)
-    ids = dict(zip(("train", "val"), split(vocab.encode(text.text)), strict=True))
-    check_lengths(ids, config.block_size)
-    if saved is not None:
-        check_the_same(saved, config, vocab, text)
-    bigram = bigram_loss(ids["train"], ids["val"], len(vocab))
-
+    corpus = Corpus(default_text() if data is None else read_text(data))
+    config = CharGPTConfig(**{**sizes, "vocab_size": len(corpus.vocab)})
+    windows = corpus.windows(config.block_size, recipe.batch_size)
     tg.manual_seed(recipe.seed)
     model = CharGPT(config).to(recipe.device)
-    draw = partial(windows, ids, config.block_size, recipe.batch_size)
-    trainer = Trainer(model, recipe, draw)
-    if saved is not None:
-        trainer.load_state(saved["trainer"])
-        if trainer.step >= recipe.max_iters:
-            raise ValueError(
-                f"nothing to do: {str(folder.checkpoint)!r} is at step {trainer.step} of "
-                f"max_iters {recipe.max_iters}; name more to go on"
-            )
-    for line in introduction(text, model, recipe, bigram):
+    trainer = Trainer(model, recipe, windows)
+    for line in introduction(corpus, model, recipe):
         print(line)
-    if saved is None:
-        earlier = folder.begin()
-        if earlier is not None:
-            print(f"an earlier run is kept in {earlier}")
-    else:
+    if saved is not None:
+        continue_from(saved, trainer, corpus, config)
         folder.resume(trainer.step)
         print(f"resuming after step {trainer.step}")
+    elif (earlier := folder.begin()) is not None:
+        print(f"an earlier run is kept in {earlier}")
 
+    where = None if data is None else os.path.abspath(data)
     about = {
         "kind": KIND,
         "config": config.to_dict(),
         "recipe": recipe.to_dict(),
-        "vocab": vocab.to_dict(),
-        "text": {"path": None if data is None else os.path.abspath(data), "sha256": text.sha256},
+        "vocab": corpus.vocab.to_dict(),
+        "text": {"path": where, "name": corpus.text.name, "sha256": corpus.text.sha256},
     }
     run(trainer, folder, about)
 
     history = folder.history()
-    plot_losses(history, {"bigram model": bigram}, folder.picture)
-    for line in conclusion(history, bigram, folder):
+    plot_losses(history, {"bigram model": corpus.bigram}, folder.picture)
+    for line in conclusion(history, corpus, folder):
         print(line)
-    print(sample_of(model, vocab, opening(vocab), 500, 0.8, None, Generator("cpu")).strip())
-    print(f"\nmore of it: tensorgrad sample --out_dir {out_dir}")
+    text = continuation(model, corpus.vocab, None, 500, generator=Generator().manual_seed(0))
+    print(f"a sample:\n\n{text.strip()}\n\nmore of it: tensorgrad sample --out_dir {out_dir}")
     return history
 
 
-def run(trainer: Trainer, folder: RunFolder, about: dict[str, Any]) -> None:
-    """Train to the end, noting every step, saving at each evaluation and when asked to stop."""
+def run(trainer: Trainer, folder: RunFolder, about: Mapping[str, Any]) -> None:
+    """Train to the end: note every step, save at each evaluation, and where asked to stop."""
     total = trainer.recipe.max_iters
     with stop_requests() as asked, Progress(trainer.recipe, trainer.step) as progress:
         for step in trainer.steps():
@@ -108,20 +94,94 @@ def run(trainer: Trainer, folder: RunFolder, about: dict[str, Any]) -> None:
                 folder.save({**about, "trainer": trainer.state()})
             if stopping:
                 raise Stopped(
-                    f"stopped and saved after step {step.step} of {total}; go on with: "
+                    f"stopped after step {step.step} of {total}, and saved; go on with: "
                     f"tensorgrad train --resume --out_dir {folder.path}",
                     asked[0],
                 )
 
 
-def windows(
-    ids: dict[str, Any], block_size: int, batch_size: int, split: str, generator: Generator
-) -> tuple[Any, Any]:
-    """A batch of random windows of a split: x, and y one character later, both (B, T)."""
-    return random_windows(ids[split], block_size, batch_size, generator)
+def continue_from(
+    saved: Mapping[str, Any], trainer: Trainer, corpus: Corpus, config: CharGPTConfig
+) -> None:
+    """Put the trainer where the checkpoint's was; ValueError where that cannot be."""
+    if CharVocab.from_dict(saved["vocab"]) != corpus.vocab:
+        raise CheckpointError(
+            f"the checkpoint learnt the characters of {saved['text']['name']!r}, and those of "
+            f"{corpus.text.name!r} are others; resume with the same --data, or train anew"
+        )
+    for name, size in config.to_dict().items():
+        if size != saved["config"][name]:
+            raise ValueError(
+                f"the checkpoint's model has {name} {saved['config'][name]}, so it cannot go on "
+                f"with {size}; leave the option out, or train anew without --resume"
+            )
+    trainer.load_state(saved["trainer"])
+    if trainer.step >= trainer.recipe.max_iters:
+        raise ValueError(
+            f"nothing to do: the checkpoint is at step {trainer.step} of max_iters "
+            f"{trainer.recipe.max_iters}; a larger --max_iters goes on"
+        )
+    if saved["text"]["sha256"] != corpus.text.sha256:
+        print("note: this is not the text that the checkpoint was trained on until now")
 
 
-def belonging(given: Mapping[str, Any], kind: type[Settings]) -> dict[str, Any]:
-    """Those of the values that are settings of this kind, and those that are of no kind at all."""
-    others = {f.name for other in SETTINGS if other is not kind for f in fields(other)}
-    return {name: value for name, value in given.items() if name not in others}
+def introduction(corpus: Corpus, model: CharGPT, recipe: Recipe) -> Iterator[str]:
+    """What is trained, on what, and what is to be beaten."""
+    text, c = corpus.text, model.config
+    count = sum(p.numel() for p in model.parameters())
+    yield f"text: {text.name}, {text.n_chars:,} characters, {text.n_symbols:,} of them different"
+    yield f"sha256: {text.sha256}"
+    yield (
+        f"model: {KIND} of {count:,} parameters, {c.n_layer} blocks of {c.n_head} heads, "
+        f"{c.n_embd} wide, sees {c.block_size} characters"
+    )
+    yield (
+        f"to beat: {corpus.bigram:.4f} nats per character, the validation loss of a bigram model "
+        f"(knowing nothing: {math.log(c.vocab_size):.4f})"
+    )
+    yield (
+        f"training: {recipe.max_iters:,} steps of {recipe.batch_size} x {c.block_size} characters "
+        f"on {recipe.device}; the first compiles kernels"
+    )
+
+
+def conclusion(history: History, corpus: Corpus, folder: RunFolder) -> Iterator[str]:
+    """What came of it, and where it lies."""
+    last, seconds = history[-1], sum(step["seconds"] for step in history)
+    yield (
+        f"validation loss {last['val_loss']:.4f} nats per character, training "
+        f"{last['train_loss']:.4f}, bigram model {corpus.bigram:.4f}; {seconds:.0f} s of training"
+    )
+    yield f"wrote {folder.checkpoint}, {folder.losses}, {folder.picture}"
+
+
+# ---- sampling
+
+
+def restored(out_dir: str | os.PathLike[str], device: str = "cpu") -> tuple[CharGPT, CharVocab]:
+    """The model of a checkpoint, in evaluation mode, and its vocabulary."""
+    saved = RunFolder(out_dir).load(KIND)
+    model = CharGPT(CharGPTConfig.from_dict(saved["config"]))
+    model.load_state_dict(saved["trainer"]["model"])
+    return model.to(device).eval(), CharVocab.from_dict(saved["vocab"])
+
+
+def continuation(
+    model: CharGPT,
+    vocab: CharVocab,
+    start: str | None,
+    length: int,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    generator: Generator | None = None,
+) -> str:
+    """The text `start` and `length` characters more; None starts a new line.
+
+    ValueError names a character of `start` that the model has never seen.
+    """
+    if start is None:
+        start = "\n" if "\n" in vocab.symbols else vocab.symbols[0]
+    device = next(model.parameters()).device
+    idx = tg.from_numpy(vocab.encode(start)[None]).to(device)  # (1, T)
+    out = model.generate(idx, length, temperature, top_k, generator)
+    return vocab.decode(np.asarray(out[0].cpu()))

@@ -17,7 +17,7 @@ PARTS = {"kind", "config", "recipe", "vocab", "text", "trainer"}
 
 
 class RunFolder:
-    """`checkpoint` is replaced whole, `losses` (a line of JSON a step) grows, `picture` is drawn last."""
+    """`checkpoint` is replaced whole, `losses` grows by a line a step, `picture` comes last."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -26,7 +26,7 @@ class RunFolder:
         self.picture = self.path / "loss.png"
 
     def begin(self) -> Path | None:
-        """Make the folder; the files of an earlier run in it move into the folder that is returned."""
+        """Make the folder.  The files of an earlier run move into the folder that is returned."""
         self.make()
         old = [file for file in (self.checkpoint, self.losses, self.picture) if file.exists()]
         if not old:
@@ -83,7 +83,7 @@ class RunFolder:
                 f"{self.path}` makes one"
             )
         state: Any = load_tree(self.checkpoint)
-        if not isinstance(state, dict) or not PARTS <= state.keys() or state["kind"] != kind:
+        if not isinstance(state, dict) or PARTS - state.keys() or state["kind"] != kind:
             raise CheckpointError(f"{str(self.checkpoint)!r} is not the checkpoint of a {kind}")
         return state
 

@@ -1,4 +1,4 @@
-"""What a run shows while it runs: a bar on a terminal, plain lines that survive a log file elsewhere."""
+"""What a run shows while it runs: a bar on a terminal; elsewhere plain lines, for a log file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ class Progress:
     """Shows steps as they come, and closes the bar at the end of its with-block."""
 
     def __init__(self, recipe: Recipe, done: int = 0) -> None:
-        self.recipe, self.bar = recipe, None
+        self.recipe = recipe
+        self.bar: Any = None
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            self.bar: Any = tqdm(
-                total=recipe.max_iters, initial=done, unit="step", dynamic_ncols=True
-            )
+            self.bar = tqdm(total=recipe.max_iters, initial=done, unit="step", dynamic_ncols=True)
 
     def show(self, step: Step) -> None:
         """A tick of the bar, or a line; evaluations always leave a line."""

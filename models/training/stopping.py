@@ -31,6 +31,7 @@ def stop_requests() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
+
     def hear(number: int, frame: Any) -> None:
         asked.append(number)
         restore()

@@ -1,4 +1,4 @@
-"""The training loop: a batch, its loss, the gradient, a clipped step of AdamW; now and then an evaluation."""
+"""The training loop: a batch, its loss, the gradient, a clipped step of AdamW; evaluations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tensorgrad as tg
 from tensorgrad import Tensor, nn, optim
 from tensorgrad.models.modes import evaluating
 from tensorgrad.models.training.recipe import Recipe
-from tensorgrad.optim.lr_scheduler import LRScheduler, WarmupCosineLR
+from tensorgrad.optim import lr_scheduler
 from tensorgrad.random import generator_for
 from tensorgrad.rng import Generator
 from tensorgrad.tree import map_tree
@@ -23,7 +23,7 @@ Draw = Callable[[str, Generator], tuple[Any, Any]]
 
 @dataclass
 class Step:
-    """What a step tells: loss and gradient norm before the update, in nats; losses of both splits if evaluated."""
+    """What a step tells; losses are in nats a token, grad_norm is before clipping."""
 
     step: int
     loss: float
@@ -49,10 +49,10 @@ class Trainer:
             betas=(recipe.beta1, recipe.beta2),
         )
         warmup = min(recipe.warmup_iters, recipe.max_iters - 1)
-        self.schedule: LRScheduler = (
-            WarmupCosineLR(self.optimizer, warmup, recipe.max_iters, recipe.min_lr)
+        self.schedule: lr_scheduler.LRScheduler = (
+            lr_scheduler.WarmupCosineLR(self.optimizer, warmup, recipe.max_iters, recipe.min_lr)
             if recipe.decay_lr
-            else LRScheduler(self.optimizer)
+            else lr_scheduler.LRScheduler(self.optimizer)
         )
         self.batches = Generator("cpu").manual_seed(recipe.seed)
         self.step = 0
@@ -68,7 +68,7 @@ class Trainer:
             yield step
 
     def take_step(self) -> Step:
-        """One step.  FloatingPointError, and nothing changed, where loss or gradient is not finite."""
+        """One step; FloatingPointError, and no weight changed, where the gradient is not finite."""
         began, lr = time.perf_counter(), self.schedule.get_last_lr()[0]
         x, y = self.batch("train", self.batches)
         _, loss = self.model(x, y)
@@ -79,8 +79,8 @@ class Trainer:
         ).item()
         if not math.isfinite(loss.item() + norm):
             raise FloatingPointError(
-                f"at step {self.step + 1} the loss is {loss.item()} and the gradient's norm {norm}: "
-                "take a lower learning_rate; autograd.detect_anomaly() names the op that began it"
+                f"at step {self.step + 1} the loss is {loss.item()}, the gradient's norm {norm}; "
+                "take a lower learning_rate, or let autograd.detect_anomaly() name the op"
             )
         self.optimizer.step()
         self.schedule.step()

@@ -138,16 +138,21 @@ def _wide(x: Any) -> Any:
 
 def _gathered(xp: Any, x: Any, w: Any, at: Windows, groups: int) -> Any:
     dtype, x, w = x.dtype, _wide(x), _wide(w)
-    n, d, dims = x.shape[0], w.shape[0], len(at.size)
+    n, d, dims, row = x.shape[0], w.shape[0], len(at.size), prod(at.out[1:])
     taps = strided(xp, padded(xp, x, at), at)  # (N, C, *kernel, *out)
     weight = w.reshape(groups, d // groups, -1)
     out = xp.empty((n, d, *at.out), x.dtype)
+    flat = out.reshape(n, groups, d // groups, -1)
     between = (slice(None),) * (1 + dims)
 
     def run(images: slice, rows: slice) -> None:
-        part = out[images, :, rows]
-        product = xp.matmul(weight, _matrix(taps[(images, *between, rows)], groups, 1 + dims))
-        part[...] = product.reshape(d, part.shape[0], *part.shape[2:]).swapaxes(0, 1)
+        part = flat[images, ..., rows.start * row : rows.stop * row]
+        columns = _matrix(taps[(images, *between, rows)], groups, 1 + dims)
+        if len(part) == 1:
+            xp.matmul(weight, columns, out=part[0])
+        else:
+            product = xp.matmul(weight, columns)
+            part[...] = product.reshape(*product.shape[:2], *part.shape[::3]).transpose(2, 0, 1, 3)
 
     blocks = _blocks(xp, range(n), at, x.shape[1] * prod(at.kernel) * x.itemsize)
     _share(xp, run, blocks, out.size * weight.shape[2] / 20)
@@ -155,6 +160,10 @@ def _gathered(xp: Any, x: Any, w: Any, at: Windows, groups: int) -> Any:
 
 
 def _scattered(xp: Any, x: Any, w: Any, at: Windows, groups: int) -> Any:
+    before = tuple(e * (k - 1) - b for e, k, b in zip(at.dilation, at.kernel, at.before))
+    if max(at.stride) == 1 and min(before) >= 0:  # the windows that look at i are themselves a window over x
+        around = Windows(at.out, at.size, at.kernel, at.stride, at.dilation, before)
+        return _gathered(xp, x, _turned(w, groups), around, groups)
     dtype, x, w = x.dtype, _wide(x), _wide(w)
     n, d, c, dims, taps = x.shape[0], x.shape[1], w.shape[1] * groups, len(at.size), prod(at.kernel)
     turned = w.reshape(groups, d // groups, -1).swapaxes(1, 2)  # (groups, C / groups * taps, D / groups)
@@ -172,6 +181,13 @@ def _scattered(xp: Any, x: Any, w: Any, at: Windows, groups: int) -> Any:
     work = x.size * turned.shape[1] / 20
     _share(xp, run, _units(xp, n, c, taps, groups, work), work)
     return out.astype(dtype, copy=False)
+
+
+def _turned(w: Any, groups: int) -> Any:
+    """(D, C / groups, *kernel) -> (C, D / groups, *kernel), the kernel from its end to its beginning."""
+    w = w[(..., *(slice(None, None, -1),) * (w.ndim - 2))]
+    w = w.reshape(groups, w.shape[0] // groups, *w.shape[1:]).swapaxes(1, 2)
+    return w.reshape(-1, *w.shape[2:])
 
 
 def _paired(xp: Any, x: Any, y: Any, at: Windows, groups: int) -> Any:

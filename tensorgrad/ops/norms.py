@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.convert import cast
-from tensorgrad.dtypes import category
+from tensorgrad.dtypes import category, result_type
 from tensorgrad.inplace import copy_
 from tensorgrad.kinds import elementwise, fused
 from tensorgrad.mode import no_grad
@@ -83,10 +83,15 @@ def _check(name: str, x: Any, channels: int, **vectors: Any) -> None:
 
 
 def _scaled(x: Any, weight: Any, bias: Any) -> Any:
-    """x weight + bias, along the second dim."""
-    if weight is not None:
-        x = x * _along_channels(weight, x.ndim)
-    return x if bias is None else x + _along_channels(bias, x.ndim)
+    """x weight + bias, along the second dim, in x's dtype whatever theirs."""
+    y = x if weight is None else x * _along_channels(weight, x.ndim)
+    y = y if bias is None else y + _along_channels(bias, x.ndim)
+    return _narrow(y, x)
+
+
+def _normal_rows(x: Any, count: int, size: int, eps: float) -> Any:
+    """x cut into rows, each less its mean and over its deviation; what layer_norm does, by its kernels."""
+    return _reshape(_rows(_reshape(x, (count, size)), None, None, eps), x.shape) if count * size else x
 
 
 def _along_channels(vector: Any, ndim: int) -> Any:
@@ -128,9 +133,9 @@ def batch_norm(
     if not training:
         if not tracked:
             raise RuntimeError("batch_norm: running_mean and running_var must be given unless training=True")
-        scale = rsqrt(running_var + eps)
+        scale = rsqrt(_wide(running_var) + eps)
         scale = scale if weight is None else scale * weight
-        shift = -running_mean * scale
+        shift = -_wide(running_mean) * scale
         return _scaled(input, scale, shift if bias is None else shift + bias)
     count = shape[0] * prod(shape[2:])
     if count == 1:
@@ -156,8 +161,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     size = channels // num_groups * prod(rest)
     if n * size == 1:
         raise ValueError(f"group_norm: an input of shape {input.shape} has one value per group")
-    rows = _rows(_reshape(input, (n * num_groups, size)), None, None, eps)
-    return _scaled(_reshape(rows, input.shape), weight, bias)
+    return _scaled(_normal_rows(input, n * num_groups, size, eps), weight, bias)
 
 
 def instance_norm(
@@ -179,21 +183,20 @@ def instance_norm(
     n, channels = input.shape[:2]
     _check("instance_norm", input, channels, running_mean=running_mean, running_var=running_var,
            weight=weight, bias=bias)  # fmt: skip
-    rows = _reshape(input, (n * channels, size))
     if _has_running("instance_norm", running_mean, running_var) and n and size:
-        _, mean, var = _standardize(rows.detach(), (1,), eps)
+        _, mean, var = _standardize(_reshape(input, (n * channels, size)).detach(), (1,), eps)
         _track(running_mean, _mean(_reshape(mean, (n, channels)), (0,), False), momentum)
         _track(running_var, _mean(_reshape(var, (n, channels)), (0,), False) * (size / (size - 1)), momentum)
-    return _scaled(_reshape(_rows(rows, None, None, eps), input.shape), weight, bias)
+    return _scaled(_normal_rows(input, n * channels, size, eps), weight, bias)
 
 
-def rms_norm(input: Any, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Any:
+def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None) -> Any:
     """y = x / sqrt(mean(x^2) + eps) * weight over the last dims, whose sizes are normalized_shape.
 
     input (..., *normalized_shape); weight (*normalized_shape).  eps: by default the spacing of floats at 1, for half
     types float32's.  Zhang and Sennrich 2019.
     """
-    sizes = tuple(normalized_shape)
+    sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not sizes or tuple(input.shape[-len(sizes) :]) != sizes:
         raise RuntimeError(f"rms_norm: an input of shape {input.shape} does not end with normalized_shape {sizes}")
     if weight is not None and tuple(weight.shape) != sizes:
@@ -219,20 +222,20 @@ _at_least = elementwise(
 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """cos = sum(x y) / (max(norm(x), eps) max(norm(y), eps)) along dim."""
-    for x in (x1, x2):
-        if category(x.dtype) != 2:
-            raise RuntimeError(f"cosine_similarity: expected floating-point tensors, not {x.dtype}; use x.float()")
-    dims = all_dims("cosine_similarity", dim, max(x1.ndim, x2.ndim))
-    unit = [x / sqrt(_at_least(_sum(square(x), dims, True), eps * eps)) for x in _broadcast(x1, x2)]
+    if category(result_type(x1, x2)) != 2:
+        raise RuntimeError(f"cosine_similarity: expected floats, not {x1.dtype} and {x2.dtype}; use x.float()")
+    x1, x2 = _broadcast("cosine_similarity", x1, x2)
+    dims = all_dims("cosine_similarity", dim, x1.ndim)
+    unit = [x / _at_least(norm(x, 2.0, dims, True), eps) for x in (x1, x2)]
     return _sum(unit[0] * unit[1], dims, False)
 
 
-def _broadcast(x: Any, y: Any) -> tuple[Any, Any]:
+def _broadcast(name: str, x: Any, y: Any) -> tuple[Any, Any]:
     """Both with the shape that they have together."""
     try:
         shape = np.broadcast_shapes(x.shape, y.shape)
     except ValueError:
-        raise RuntimeError(f"shapes {x.shape} and {y.shape} do not broadcast together") from None
+        raise RuntimeError(f"{name}: shapes {x.shape} and {y.shape} do not broadcast together") from None
     return tuple(v if tuple(v.shape) == shape else v.expand(shape) for v in (x, y))  # type: ignore[return-value]
 
 

@@ -456,7 +456,9 @@ def cat(tensors: Any, dim: int = 0) -> Any:
         raise RuntimeError("cat: 0-d tensors cannot be joined; use stack")
     rank = max(x.ndim for x in xs)
     kept = tuple(x for x in xs if x.shape != (0,)) if rank > 1 else xs  # PyTorch's legacy: a bare empty vector is skipped
-    xs = kept or xs
+    if not kept or (rank == 1 and all(x.shape == (0,) for x in xs)):
+        return xs[0].clone()
+    xs = kept
     d = one_dim("cat", dim, xs[0].ndim)
     for x in xs:
         if x.ndim != xs[0].ndim or x.shape[:d] != xs[0].shape[:d] or x.shape[d + 1 :] != xs[0].shape[d + 1 :]:

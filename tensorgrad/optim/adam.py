@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from tensorgrad import twins
 from tensorgrad.backend import xp_of
 from tensorgrad.optim.blocks import blocks
@@ -39,26 +37,15 @@ class Adam(Optimizer):
         super().__init__(params, defaults)
 
     def update(self, param: Tensor, g: Array, group: Group) -> None:
-        p, state = param.array, self.state[param]
-        names = self.moments if group["amsgrad"] else self.moments[:2]
-        if "step" not in state:
-            state["step"] = Tensor(np.zeros((), np.float32))
-        for name in names:
-            if name not in state:
-                state[name] = Tensor(xp_of(p).zeros_like(p))
-        state["step"].array += 1
-        m, v, *top = (state[name].array for name in names)
+        p, amsgrad, decoupled = param.array, group["amsgrad"], group["decoupled_weight_decay"]
+        m, v, *top = self.remembered(param, *self.moments[: 2 + bool(amsgrad)])
         b1, b2 = group["betas"]
         options = {
-            "step_number": int(state["step"].array), "lr": float(group["lr"]), "b1": b1, "b2": b2,
+            "step_number": self.counted(param), "lr": float(group["lr"]), "b1": b1, "b2": b2,
             "eps": group["eps"], "weight_decay": group["weight_decay"],
         }  # fmt: skip
-        decoupled = group["decoupled_weight_decay"]
-        if (
-            not group["amsgrad"]
-            and (decoupled or not group["weight_decay"])
-            and group["fused"] is not False
-        ):
+        plain = not amsgrad and (decoupled or not group["weight_decay"])
+        if plain and p.size >= twins.WORTH and group["fused"] is not False:
             kernel = _kernel(p)
             if kernel is not None and kernel(p, g, m, v, **options):
                 return
@@ -88,28 +75,36 @@ def adam(
     b1: float, b2: float, eps: float, weight_decay: float, decoupled: bool,
 ) -> None:  # fmt: skip
     """The formula, in place, with one temporary; kernels are held to it.  step_number: 1, 2, ..."""
-    xp, number = xp_of(p), p.dtype.type
+    xp = xp_of(p)
     if weight_decay and decoupled:
-        p *= number(1 - lr * weight_decay)
+        p *= 1 - lr * weight_decay
     elif weight_decay:
-        g = g + p * number(weight_decay)
+        g = g + p * weight_decay
     w = g - m
-    w *= number(1 - b1)
+    w *= 1 - b1
     m += w
     xp.multiply(g, g, out=w)
-    w *= number(1 - b2)
-    v *= number(b2)
+    w *= 1 - b2
+    v *= b2
     v += w
     if top is not None:
         v = xp.maximum(top, v, out=top)
     xp.sqrt(v, out=w)
-    w /= number(math.sqrt(1 - b2**step_number))
-    w += number(eps)
+    w /= math.sqrt(1 - b2**step_number)
+    w += eps
     xp.divide(m, w, out=w)
-    w *= number(lr / (1 - b1**step_number))
+    w *= lr / (1 - b1**step_number)
     p -= w
 
 
+_kernels: dict[type, Callable[..., bool] | None] = {}
+
+
 def _kernel(p: Array) -> Callable[..., bool] | None:
-    """The compiled twin of `adam` for arrays of this type and size, if there is one."""
-    return twins.find("adamw_step", type(p)) if p.size >= twins.WORTH else None
+    """The compiled twin of `adam` for arrays of this type, if there is one."""
+    if not twins.enabled:
+        return None
+    kind = type(p)
+    if kind not in _kernels:
+        _kernels[kind] = twins.find("adamw_step", kind)
+    return _kernels[kind]

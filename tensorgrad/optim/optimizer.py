@@ -11,12 +11,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tensorgrad import memory
-from tensorgrad.backend import device_of, is_array, move
+from tensorgrad.backend import device_of, is_array, move, xp_of
 from tensorgrad.mode import enable_grad
 from tensorgrad.tensor import Tensor
 
 Group = dict[str, Any]
 Array = Any
+
+_AT_LEAST_ZERO = (
+    "lr", "eps", "weight_decay", "momentum", "alpha", "lr_decay", "initial_accumulator_value",
+)  # fmt: skip
 
 
 class Optimizer:
@@ -97,7 +101,7 @@ class Optimizer:
 
     def check(self, group: Group) -> None:
         """Raise ValueError for options out of range."""
-        for option in ("lr", "eps", "weight_decay", "momentum"):
+        for option in _AT_LEAST_ZERO:
             if option in group and not group[option] >= 0:
                 raise ValueError(
                     f"{self._name}: {option} must be at least 0, it is {group[option]}"
@@ -119,17 +123,37 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            maximize = group.get("maximize")
             for p in group["params"]:
-                if p.grad is not None:
-                    g = p.grad.array
-                    if g.shape != p.array.shape:
-                        raise RuntimeError(
-                            f"{self._name}: a gradient of shape {g.shape} for a parameter of "
-                            f"shape {p.shape}"
-                        )
-                    self.update(p, -g if group.get("maximize") else g, group)
-                    memory.stamp(p.array)
+                grad = p.grad
+                if grad is None:
+                    continue
+                g, array = grad.array, p.array
+                if g.shape != array.shape:
+                    raise RuntimeError(
+                        f"{self._name}: a gradient of shape {g.shape} for a parameter of "
+                        f"shape {p.shape}"
+                    )
+                self.update(p, -g if maximize else g, group)
+                memory.stamp(array)
         return loss
+
+    def remembered(self, param: Tensor, *names: str) -> list[Array]:
+        """The arrays of these names in the parameter's state, zeros at first."""
+        state = self.state[param]
+        for name in names:
+            if name not in state:
+                state[name] = Tensor(xp_of(param.array).zeros_like(param.array))
+        return [state[name].array for name in names]
+
+    def counted(self, param: Tensor) -> int:
+        """The number of this step for the parameter, 1 at first; kept as PyTorch keeps it."""
+        state = self.state[param]
+        count = state.get("step")
+        if count is None:
+            count = state["step"] = Tensor(np.zeros((), np.float32))
+        count.array += 1
+        return int(count.array)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, or fill them with zeros."""

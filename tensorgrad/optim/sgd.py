@@ -38,35 +38,37 @@ class SGD(Optimizer):
             raise ValueError("SGD: nesterov requires a momentum and zero dampening")
 
     def update(self, param: Tensor, g: Array, group: Group) -> None:
-        p, number = param.array, param.array.dtype.type
-        options = {name: number(group[name]) for name in ("lr", "weight_decay", "momentum")}
-        options |= {"share": number(1 - group["dampening"]), "nesterov": group["nesterov"]}
-        if not group["momentum"]:
+        p, lr, decay = param.array, float(group["lr"]), float(group["weight_decay"])
+        momentum = float(group["momentum"])
+        if not momentum:
             for part in blocks(p, g):
-                sgd(*part, **options)
+                sgd(*part, lr=lr, weight_decay=decay)
             return
         state = self.state[param]
         first = state.get("momentum_buffer") is None
         if first:
             state["momentum_buffer"] = Tensor(xp_of(p).empty_like(p))
         for part in blocks(p, g, state["momentum_buffer"].array):
-            sgd(*part, first=first, **options)
+            sgd(
+                *part, lr=lr, weight_decay=decay, momentum=momentum, first=first,
+                share=1 - float(group["dampening"]), nesterov=group["nesterov"],
+            )  # fmt: skip
 
 
 def sgd(
-    p: Array, g: Array, b: Array = None, *, lr: Any, weight_decay: Any, momentum: Any, share: Any,
-    nesterov: bool, first: bool = False,
+    p: Array, g: Array, b: Array = None, *, lr: float, weight_decay: float, momentum: float = 0,
+    share: float = 1, nesterov: bool = False, first: bool = False,
 ) -> None:  # fmt: skip
     """The formula, in place; `share` is 1 - dampening.  In the first step b becomes d."""
     d = g
     if weight_decay:
         d = p * weight_decay
         d += g
-    if b is not None and first:
-        b[...] = d
-    elif b is not None:
-        b *= momentum
-        b += d * share
     if b is not None:
+        if first:
+            b[...] = d
+        else:
+            b *= momentum
+            b += d * share if share != 1 else d
         d = d + b * momentum if nesterov else b
     p -= d * lr

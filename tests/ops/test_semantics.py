@@ -29,7 +29,7 @@ from tests.ops.compare import (
 )
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
-few = settings(max_examples=40)
+few = settings(max_examples=25)
 
 
 def numbers(shape, seed=0, low=-3.0, high=3.0):
@@ -187,7 +187,7 @@ REDUCTIONS = {
     "logsumexp": lambda t, x, **kw: x.logsumexp(**kw),
     "any": lambda t, x, **kw: (x > 0).any(**kw),
     "all": lambda t, x, **kw: t.all(x > 0, **kw),
-    "norm": lambda t, x, **kw: x.norm(**kw),
+    "norm": lambda t, x, **kw: x.norm(p=2, **kw),
 }
 
 
@@ -297,7 +297,7 @@ def agreeable(shape, index):
 
 
 @given(indexed())
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_taking_by_any_index(case):
     shape, index = case
     assume(agreeable(shape, index))
@@ -305,7 +305,7 @@ def test_taking_by_any_index(case):
 
 
 @given(indexed(), st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_setting_by_any_index(case, number):
     shape, index = case
     assume(agreeable(shape, index))
@@ -406,6 +406,7 @@ def test_cat_and_stack(shapes, dim, alike):
     shapes = [shapes[0]] * len(shapes) if alike else shapes
     arrays = [numbers(s, i) for i, s in enumerate(shapes)]
     both(lambda t, *xs: t.cat(xs, dim), *arrays)
+    assume(len({*shapes}) == 1 or -2 <= dim < 2)  # of two errors either
     both(lambda t, *xs: t.stack(xs, dim), *arrays)
 
 
@@ -413,11 +414,11 @@ def test_cat_and_stack(shapes, dim, alike):
 @few
 def test_split_chunk_unbind(n, size, dim):
     x = numbers((n, 3))
+    both(lambda t, x: x.unbind(dim), x)
+    assume(-2 <= dim < 2 or size > 0)  # of two errors either
     both(lambda t, x: x.split(size, dim), x)
     both(lambda t, x: x.chunk(size, dim), x)
-    both(lambda t, x: x.unbind(dim), x)
-    if -2 <= dim < 2:  # with two errors at once PyTorch may name the other
-        both(lambda t, x: x.split([1, size], dim), x)
+    both(lambda t, x: x.split([1, size], dim), x)
 
 
 @given(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3), st.lists(st.integers(-1, 3), max_size=4))

@@ -116,7 +116,8 @@ def cross_entropy_backward(
         return None
     n, dtype = len(logits), logits.dtype
     if np.ndim(g) == 0:
-        g = np.full(n, g, dtype)
+        g, everywhere = np.empty(n, dtype), g
+        g.fill(everywhere)
     if g.shape != lse.shape or g.dtype != dtype:
         return None
     dx = np.empty(logits.shape, dtype)
