@@ -24,8 +24,9 @@ from tensorgrad.tensor import Tensor
 from tensorgrad.tracer import Tracer
 
 __all__ = [
-    "cross_entropy", "dropout", "embedding", "gelu", "layer_norm", "linear", "log_softmax", "mse_loss", "nll_loss",
-    "one_hot", "relu", "scaled_dot_product_attention", "sigmoid", "softmax", "tanh",
+    "cross_entropy", "dropout", "embedding", "gelu", "layer_norm", "linear", "log_softmax",
+    "mse_loss", "nll_loss", "one_hot", "relu", "scaled_dot_product_attention", "sigmoid",
+    "softmax", "tanh",
 ]  # fmt: skip
 
 
@@ -45,9 +46,10 @@ def dropout(
     *,
     generator: Any = None,
 ) -> Any:
-    """out = x / (1 - p) where kept, else 0; each element is kept with probability 1 - p.  Srivastava et al. 2014.
+    """out = x / (1 - p) with probability 1 - p, else 0, in each element.  Srivastava et al. 2014.
 
-    On the CPU it consumes the generator exactly as PyTorch does.  Not training, or p = 0: the input itself.
+    On the CPU it consumes the generator exactly as PyTorch does.
+    Not training, or p = 0: the input itself.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: the probability must lie between 0 and 1, it is {p}")
@@ -77,9 +79,10 @@ def cross_entropy(
     input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:  # fmt: skip
-    """loss = -log softmax(x)[target], averaged over the targets that are not ignore_index (weighted by class).
+    """loss = -log softmax(x)[target], its weighted mean over the targets other than ignore_index.
 
-    input (N, C), (C) or (N, C, d1, ...); target: classes (N), () or (N, d1, ...), or probabilities of input's shape.
+    input (N, C), (C) or (N, C, d1, ...); target: classes (N), () or (N, d1, ...),
+    or probabilities of input's shape.
     """
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(
@@ -141,7 +144,8 @@ def _rows_and_classes(name: str, x: Any, target: Any, dim: int) -> tuple[Any, An
     shape = x.shape[:dim] + x.shape[dim + 1 :]
     if tuple(target.shape) != shape:
         raise ValueError(
-            f"{name}: an input of shape {x.shape} needs a target of shape {shape}, not {target.shape}"
+            f"{name}: an input of shape {x.shape} needs a target of shape {shape}, "
+            f"not {target.shape}"
         )
     if category(target.dtype) != 1:
         raise RuntimeError(f"{name}: expected classes of an integer dtype, not {target.dtype}")
@@ -155,7 +159,7 @@ def _classes(target: Any) -> Any:
 
 
 def _count_classes(name: str, target: Any, count: int, ignore: int) -> int:
-    """How many targets count; IndexError for one that is no class (on the GPU nobody looks: it would wait for it)."""
+    """How many targets count; IndexError for a wrong class (not on the GPU, which would wait)."""
     t = _classes(target)
     xp = xp_of(t)
     if xp is np:
@@ -164,7 +168,8 @@ def _count_classes(name: str, target: Any, count: int, ignore: int) -> int:
         wrong = t[((t < 0) | (t >= count)) & (t != ignore)]
         if wrong.size:
             raise IndexError(
-                f"{name}: target {wrong[0]} is not one of the {count} classes, nor ignore_index ({ignore})"
+                f"{name}: target {wrong[0]} is not one of the {count} classes, "
+                f"nor ignore_index ({ignore})"
             )
     return int(t.size) - int(xp.count_nonzero(t == ignore))
 
@@ -177,7 +182,7 @@ def _safe(target: Any, ignore: int) -> Any:
 def nll_loss(
     input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
-    """loss = -weight[target] x[target] for log-probabilities x; averaged by the total weight of the targets that count."""
+    """loss = -weight[target] x[target], x log-probabilities; its mean is a weighted one."""
     logp, classes, shape = _rows_and_classes("nll_loss", input, target, 1 if input.ndim > 1 else 0)
     _count_classes("nll_loss", classes, logp.shape[1], ignore_index)
     safe = _safe(classes, ignore_index)
@@ -203,12 +208,14 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     if num_classes == -1:
         if not t.size:
             raise RuntimeError(
-                "one_hot: the number of classes cannot be told from an empty tensor; pass num_classes"
+                "one_hot: the number of classes cannot be told from an empty tensor; "
+                "pass num_classes"
             )
         num_classes = int(t.max()) + 1
     if t.size and (int(t.min()) < 0 or int(t.max()) >= num_classes):
         raise RuntimeError(
-            f"one_hot: classes must lie in [0, {num_classes - 1}], these go from {t.min()} to {t.max()}"
+            f"one_hot: classes must lie in [0, {num_classes - 1}], "
+            f"these go from {t.min()} to {t.max()}"
         )
     return Tensor((t[..., None] == xp.arange(num_classes)).astype(int64))
 
@@ -217,14 +224,15 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
 
 
 def scaled_dot_product_attention(
-    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
-    scale: float | None = None, enable_gqa: bool = False,
+    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
+    is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
 ) -> Any:  # fmt: skip
     """softmax(scale q k^T + mask) v.  Vaswani et al. 2017.
 
-    query (..., H, T, D), key (..., H, S, D), value (..., H, S, E) -> (..., H, T, E); scale 1 / sqrt(D) by default.
-    attn_mask: bool, True where a key may be seen, or numbers to add.  is_causal: query i sees keys 0 to i.
-    A query that may see nothing gets zeros.  dropout_p acts on the weights, whenever it is not zero.
+    query (..., H, T, D), key (..., H, S, D), value (..., H, S, E) -> (..., H, T, E).
+    attn_mask: bool, True where a key may be seen, or numbers to add.
+    is_causal: query i sees keys 0 to i.  A query that may see nothing gets zeros.
+    dropout_p acts on the weights, whenever it is not zero.  scale: 1 / sqrt(D) by default.
     """
     name = "scaled_dot_product_attention"
     if query.ndim < 2 or key.ndim < 2 or value.ndim < 2:

@@ -10,9 +10,11 @@ from tensorgrad import random as random
 from tensorgrad.backend import device
 from tensorgrad.convert import as_tensor, clone, from_dlpack, from_numpy, tensor
 from tensorgrad.creation import *
+from tensorgrad.dtypes import bool_ as bool
 from tensorgrad.dtypes import (
     complex64,
     complex128,
+    dtype,
     float16,
     float32,
     float64,
@@ -25,8 +27,6 @@ from tensorgrad.dtypes import (
     set_default_dtype,
     uint8,
 )
-from tensorgrad.dtypes import DType as dtype
-from tensorgrad.dtypes import bool_ as bool
 from tensorgrad.inplace import in_place
 from tensorgrad.kinds import bilinear, discrete, elementwise, fused, general, linear
 from tensorgrad.mode import (
@@ -53,7 +53,7 @@ double, half, long, int, short = float64, float16, int64, int32, int16
 float = float32
 pi, inf, nan = 3.141592653589793, 1e400, 1e400 - 1e400
 
-# NumPy warns where PyTorch is silent (log of zero, overflow): inside tensorgrad these are ordinary values.
+# NumPy warns where PyTorch is silent (log of zero, overflow): here these are ordinary values.
 _warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"tensorgrad(\.|$)")
 
 __version__ = "0.1.0"
@@ -69,7 +69,10 @@ def __getattr__(name: str) -> Any:
         from tensorgrad import rng
 
         return getattr(rng, name)
-    if name in ("nn", "optim", "scalar", "utils", "models", "data", "cuda", "draw", "serialization", "linalg"):
+    if name in (
+        "nn", "optim", "scalar", "utils", "models", "data", "cuda", "draw", "serialization",
+        "linalg",
+    ):  # fmt: skip
         import importlib
 
         return importlib.import_module("tensorgrad." + name)

@@ -1,6 +1,6 @@
-"""Reverse mode.  Nodes wait in a heap by time of birth; the youngest goes first, so its gradient is complete.
+"""Reverse mode.  Nodes wait in a heap by birth; the youngest goes first: its gradient is complete.
 
-No recursion and no sort: a node is younger than its parents, and only nodes that a gradient reaches are visited.
+No recursion, no sort: a node is younger than its parents; only what a gradient reaches is visited.
 """
 
 from __future__ import annotations
@@ -33,15 +33,14 @@ def run(
 ) -> None:
     """Push gradients from the roots back to the leaves.
 
-    roots: (node, gradient) pairs.  sinks: None, and leaves receive `.grad`; or a dictionary whose keys are the nodes
-    wanted, which is filled in, running only what lies between (with `stop`, nothing beyond a sink).  record: rules are called with Tensors and so record
-    themselves (create_graph); otherwise with arrays, or with the lower values that a tracer keeps.
+    roots: (node, gradient) pairs.  sinks: None, and leaves receive `.grad`; or a dictionary whose
+    keys are the nodes wanted, which is filled in, running only what lies between (with `stop`,
+    nothing beyond a sink).  record: rules are called with Tensors and so record themselves
+    (create_graph); otherwise with arrays, or with the lower values that a tracer keeps.
     """
     roots = list(roots)
     waiting: dict[Node, Any] = {}  # the gradients of the nodes in the queue
-    ours: set[Node] = (
-        set()
-    )  # those whose gradient is a buffer that nobody else holds: safe to write into
+    ours: set[Node] = set()  # those whose gradient nobody else holds: safe to write into
     queue: list[tuple[int, Node]] = []
     between = None if sinks is None else _between([node for node, _ in roots], sinks, stop)
     watched = nodes.watched
@@ -78,9 +77,7 @@ def run(
             if sinks is None:
                 _receive(node, g, False, record)
             continue
-        if (
-            op is PICK
-        ):  # one output of several: its trunk waits for a list, None where nothing arrived
+        if op is PICK:  # one output of several: its trunk waits for a list, None where none arrived
             trunk: Any = node.parents[0]
             i = node.kept
             if trunk not in waiting:
@@ -91,8 +88,8 @@ def run(
         kept = node.kept
         if kept is FREED:
             raise RuntimeError(
-                f"backward: the arrays kept by {op.name} were freed by an earlier backward through this graph; "
-                "call the first one with retain_graph=True"
+                f"backward: the arrays kept by {op.name} were freed by an earlier backward "
+                "through this graph; call the first one with retain_graph=True"
             )
         if node.born < memory.last_write:
             memory.check(node)
@@ -109,9 +106,7 @@ def run(
         elif op.joint is not None:
             parts = op.joint(g, *kept[0])
         parents = node.parents
-        for i in range(
-            len(parents) - 1, -1, -1
-        ):  # weights come last: what they asked for can go before dx is made
+        for i in range(len(parents) - 1, -1, -1):  # weights go first, and free what they kept
             parent = parents[i]
             if parent is None or (between is not None and parent not in between):
                 continue
@@ -167,7 +162,7 @@ def _is_fresh(part: Any, args: tuple[Any, ...], parts: Sequence[Any] | None, i: 
 
 
 def _receive(leaf: Node, part: Any, fresh: bool, record: bool) -> None:
-    """A leaf's tensor takes its gradient: added in place if there is one, else the part itself or a copy of it."""
+    """A leaf's tensor takes its gradient: added in place if it has one, else the part or a copy."""
     tensor = leaf.kept()
     if tensor is None:
         return
@@ -192,7 +187,7 @@ def _receive(leaf: Node, part: Any, fresh: bool, record: bool) -> None:
 
 
 def _revive(node: Node, kept: Sequence[Any]) -> list[Any]:
-    """The kept values with their history: inputs with the recorded parents, `out` with the node itself."""
+    """The kept values with their history: inputs with the recorded parents, `out` with the node."""
     op = node.op
     return [
         None
@@ -215,7 +210,7 @@ def _with_history(node: Node, ask: str, value: Any) -> Any:
 
 
 def _replay(node: Node, g: Any, kept: Sequence[Any]) -> Sequence[Any]:
-    """The parts of a fused op under create_graph: its formula, recorded anew from the inputs, differentiated."""
+    """A fused op's parts under create_graph: its formula, recorded anew, differentiated."""
     op, (values, params) = node.op, kept[-1]
     alias = table["alias"]
     inputs = [v if p is None else alias(Tensor(v, p)) for v, p in zip(values, node.parents)]
@@ -261,7 +256,8 @@ def _call_hooks(node: Node, g: Any, sinks: dict[Node, Any] | None, record: bool)
             if answer is not None:
                 if answer.shape != given.shape:
                     raise RuntimeError(
-                        f"hook of {node.name()}: it returned shape {answer.shape} for a gradient of shape {given.shape}"
+                        f"hook of {node.name()}: it returned shape {answer.shape} "
+                        f"for a gradient of shape {given.shape}"
                     )
                 g = answer if record else answer.array
     keeper = node.peek("retain")
@@ -284,7 +280,8 @@ def _check_finite(node: Node, i: int, part: Any, g: Any) -> None:
     if not all(_is_finite(one) for one in (g if isinstance(g, list) else [g])):
         cause = "already the gradient that arrived there is not; "
     raise RuntimeError(
-        f"anomaly: {node.name()} of shape {node.shape}: the gradient for {whose} is not finite; {cause}{describe(node)}"
+        f"anomaly: {node.name()} of shape {node.shape}: the gradient for {whose} is not finite; "
+        f"{cause}{describe(node)}"
     )
 
 

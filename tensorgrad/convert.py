@@ -7,11 +7,18 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.backend import device, device_of, is_array, move, xp_for
-from tensorgrad.dtypes import DType, as_dtype, bfloat16, get_default_dtype
+from tensorgrad.dtypes import DType, as_dtype, bfloat16, category, get_default_dtype
 from tensorgrad.kinds import linear
 from tensorgrad.tensor import Operable, Tensor, method
 
-cast = linear("cast", lambda xp, x, /, dtype: x.astype(dtype), dx=lambda g, x_dtype: cast(g, x_dtype))
+_cast = linear("cast", lambda xp, x, /, dtype: x.astype(dtype), dx=lambda g, x_dtype: cast(g, x_dtype))
+
+
+def cast(x: Any, dtype: DType) -> Any:
+    """x as another dtype; the gradient comes back in the old one.  Integers and bools have no history."""
+    return _cast(x, dtype) if category(dtype) > 1 else _cast.op(x, dtype)
+
+
 alias = linear("alias", lambda xp, x, /: x.view(), view=True, dx=lambda g: g)
 
 

@@ -1,4 +1,4 @@
-"""torch.cuda's questions, answered by CuPy: whether there is a GPU, which one, and how much memory is in use."""
+"""torch.cuda's questions, answered by CuPy: is there a GPU, which, how much memory is in use."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """dtypes are NumPy's own objects under PyTorch's names, and PyTorch's rules for mixing them.
 
-bool < integer < float < complex: between categories the higher one decides, within one the wider dtype.
+bool < integer < float < complex: between categories the higher decides, within one the wider.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 DType = np.dtype[Any]
+dtype = np.dtype
 
 bool_ = np.dtype(np.bool_)
 uint8 = np.dtype(np.uint8)
@@ -27,7 +28,7 @@ _default: DType = float32
 
 
 def bfloat16() -> DType:
-    """The 16-bit brain float, from the package ml_dtypes, which is imported when first asked for."""
+    """The 16-bit brain float, from the package ml_dtypes, imported when first asked for."""
     import ml_dtypes
 
     dtype: DType = np.dtype(ml_dtypes.bfloat16)
@@ -35,7 +36,7 @@ def bfloat16() -> DType:
 
 
 def get_default_dtype() -> DType:
-    """The float dtype of new tensors and of Python floats among integer tensors; float32 at first."""
+    """The dtype of new float tensors and of Python floats among integer tensors; first float32."""
     return _default
 
 
@@ -54,7 +55,7 @@ _PYTHON: dict[type, DType] = {bool: bool_, int: int64, complex: complex128}
 
 
 def as_dtype(dtype: Any) -> DType:
-    """The dtype meant by a dtype, a name ("float32", "bfloat16"), a NumPy scalar type, or float, int, bool."""
+    """The dtype meant by a dtype, a name ("float32"), a NumPy scalar type, or float, int, bool."""
     if isinstance(dtype, np.dtype):
         return dtype
     if dtype is float:
@@ -66,11 +67,11 @@ def as_dtype(dtype: Any) -> DType:
         return bfloat16()
     try:
         named: DType = np.dtype(dtype)
-        return named
     except TypeError:
-        raise TypeError(
-            f"dtype must be a dtype such as tensorgrad.float32, not {dtype!r}"
-        ) from None
+        named = np.dtype(object)
+    if named.kind not in "biufc" or dtype in (None, type(None)):  # NumPy reads None as float64
+        raise TypeError(f"dtype must be a dtype such as tensorgrad.float32, not {dtype!r}")
+    return named
 
 
 def category(dtype: DType) -> int:
@@ -87,7 +88,7 @@ def is_differentiable(dtype: DType) -> bool:
 
 
 def promote_types(a: DType, b: DType) -> DType:
-    """The dtype that holds both, as in PyTorch: int64 with float32 is float32, uint8 with int8 is int16."""
+    """A dtype for both, as in PyTorch: int64 with float32 is float32, uint8 with int8 is int16."""
     if a == b:
         return a
     ca, cb = category(a), category(b)

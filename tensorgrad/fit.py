@@ -1,4 +1,4 @@
-"""Broadcasting undone, in one place: a gradient is summed over the dimensions that its input was stretched along."""
+"""Broadcasting undone, in one place: a gradient is summed where its input was stretched."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ sum_to = linear("sum_to", _sum_to, dx=lambda g, x_shape: broadcast(g, x_shape))
 
 
 def fit(part: Any, shape: tuple[int, ...]) -> Any:
-    """A gradient made the shape of its input: summed where the input was stretched, stretched where it is smaller."""
+    """A gradient in its input's shape: summed where that was stretched, stretched if smaller."""
     have = part.shape
     if not have and isinstance(part, (np.ndarray, np.generic)) and prod(shape) < SMALL:
         out = np.empty(shape, part.dtype)

@@ -1,6 +1,6 @@
-"""The flattened callers: Op.__call__ written out for one and two inputs, for the case that nearly always holds.
+"""The flattened callers: Op.__call__ written out for one and two inputs, for the usual case.
 
-That case: exact Tensors of one float dtype and one array type, nothing careful.  Anything else goes to the op.
+That case: exact Tensors of one float dtype and array type, nothing careful.  Others go to the op.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tensorgrad.tensor import Operable, Tensor
 
 _PATTERNS = {(): 0, ("x",): 1, ("y",): 2, ("x", "y"): 3, ("out",): 4, ("x_shape",): 5,
              ("x_shape", "*"): 6, ("*",): 7, ("out", "*"): 8, ("x", "*"): 9}  # fmt: skip
-"""What a rule asks for, as a number that the callers test; "*" is all parameters, -1 anything else."""
+"""What a rule asks for, as a number that the callers test; "*" is all parameters, -1 the rest."""
 
 new_tensor, new_node = Tensor.__new__, Node.__new__
 

@@ -1,4 +1,4 @@
-"""The constructors of ops: one line each, public, and the same that tensorgrad's own ops are made with.
+"""The constructors of ops: one line each, public, and what tensorgrad's own ops are made with.
 
 exp     = elementwise("exp",     dx=lambda g, out: g * out)
 mul     = elementwise("multiply", dx=lambda g, y: g * y, dy=lambda g, x: g * x)
@@ -20,10 +20,11 @@ Source = str | Callable[..., Any]
 def elementwise(
     name: str, source: Source | None = None, *, floats: bool = True, **rules: Rule
 ) -> Any:
-    """out[i] = f(x[i], y[i], ...) with broadcasting.  Rule: dx(g, ...) = g * df/dx, elementwise again.
+    """out[i] = f(x[i], y[i], ...) with broadcasting.  Rule: dx(g, ...) = g * df/dx, elementwise.
 
     source: a ufunc's name (default: the op's) or a function (xp, inputs..., /, parameters...).
-    floats: integer inputs become floats first.  Forward mode is the same rule; broadcasting is undone for you.
+    floats: integer inputs become floats first.
+    Forward mode is the same rule; broadcasting is undone for you.
     """
     return flatten(Op(name, source or name, "elementwise", rules, floats=floats))
 
@@ -37,11 +38,11 @@ def linear(
     many: bool = False,
     **rules: Rule,
 ) -> Any:
-    """out = A x (or A(x, y, ...) = A1 x + A2 y + ...).  Rule: dx(g, ...) = A^T g.  Forward mode is the op itself.
+    """out = A x (or A1 x + A2 y + ...).  Rule: dx(g, ...) = A^T g.  Forward mode is the op itself.
 
     Inputs without a rule are constants (an index, a mask).  Affine maps are not linear.
     variadic: one input, a sequence of tensors, and a `joint` rule that returns one part per tensor.
-    many: the result is a tuple of tensors, and the rule receives a list of gradients, None where none arrived.
+    many: the result is a tuple, and the rule receives a list of gradients, None where none arrived.
     """
     joint = rules.pop("joint", None)
     return flatten(
@@ -50,7 +51,10 @@ def linear(
 
 
 def bilinear(name: str, source: Source, **rules: Rule) -> Any:
-    """out = B(x, y), linear in each.  Rules: dx(g, y), dy(g, x).  Forward mode is B(tx, y) + B(x, ty)."""
+    """out = B(x, y), linear in each.  Rules: dx(g, y), dy(g, x).
+
+    Forward mode is B(tx, y) + B(x, ty).
+    """
     return flatten(Op(name, source, "bilinear", rules))
 
 
@@ -63,9 +67,9 @@ def general(
     visible: int = 1,
     **rules: Rule,
 ) -> Any:
-    """Any differentiable function.  Rules must be linear in g and pure; forward mode is their transpose.
+    """Any differentiable function.  Rules: linear in g, and pure; forward mode is their transpose.
 
-    outputs: names of what the source returns, the first `visible` of them the result, the rest residuals.
+    outputs: names of what the source returns, the first `visible` the result, the rest residuals.
     """
     joint = rules.pop("joint", None)
     return flatten(
@@ -94,8 +98,9 @@ def fused(
 ) -> Any:
     """A faster twin of `formula(inputs..., parameters...)`, a function of ops of the table.
 
-    reuse: the rule of a unary op once more, free to write its part into g, called where nobody else holds g.
-    Plain backward uses the rules; forward mode, and higher order where a rule asks for residuals, replay the formula.
+    reuse: a unary op's rule once more, free to write into g, called where nobody else holds g.
+    Plain backward uses the rules; forward mode, and higher order where a rule asks for residuals,
+    replay the formula.
     """
     joint, reuse = rules.pop("joint", None), rules.pop("reuse", None)
     return flatten(
@@ -115,5 +120,5 @@ def fused(
 
 
 def discrete(name: str, source: Source | None = None) -> Any:
-    """A function without derivative: comparisons, argmax, rounding to integers.  Nothing is recorded."""
+    """A function without derivative: comparisons, argmax, rounding.  Nothing is recorded."""
     return flatten(Op(name, source or name, "discrete", {}))

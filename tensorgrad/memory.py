@@ -1,6 +1,6 @@
-"""One clock for nodes and writes: what changes memory stamps it, and backward refuses arrays changed since.
+"""One clock for nodes and writes: writes stamp memory, and backward refuses arrays changed since.
 
-Stamps belong to root buffers, by byte range; backward looks only if something was written after its oldest node.
+Stamps belong to root buffers, by byte range; backward looks only at nodes older than a write.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ last_write = 0
 busy = False
 """Whether anything was ever stamped; until then nobody needs to look."""
 
-renew: Callable[[Any], Any] = lambda x: x  # views.py puts its own here
+
+def _itself(x: Any) -> Any:
+    return x
+
+
+renew: Callable[[Any], Any] = _itself  # views.py puts its own here
 """A tensor whose memory was rewritten with history after its node was born gets its new node."""
 
 _END = 1 << 63  # behind the last byte of anything
@@ -87,6 +92,7 @@ def check(node: Node) -> None:
                     from tensorgrad.anomaly import describe
 
                     raise RuntimeError(
-                        f"backward: {node.op.name} keeps '{ask}', shape {array.shape}, which was changed in place "
-                        f"after it was used; change a clone() instead, or change it before it is used; {describe(node)}"
+                        f"backward: {node.op.name} keeps '{ask}', shape {array.shape}, which was "
+                        "changed in place after it was used; change a clone() instead, or change "
+                        f"it before it is used; {describe(node)}"
                     )

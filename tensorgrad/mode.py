@@ -1,15 +1,15 @@
 """What a thread wants of the engine beyond the ordinary: no_grad, anomaly mode, recording.
 
-`careful` counts the reasons, in any thread, to leave the fast path; ordinary training leaves it at zero.
+`careful` counts the reasons, in any thread, to leave the fast path; zero in ordinary training.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,9 +37,9 @@ def be_careful(step: int) -> None:
 
 
 class _Setting:
-    """Sets modes of this thread for the length of a with-block, or of every call of a decorated function."""
+    """Sets modes of this thread during a with-block, or every call of a decorated function."""
 
-    settings: dict[str, bool]
+    settings: Mapping[str, bool]
 
     def __enter__(self) -> None:
         before = {name: getattr(thread, name) for name in self.settings}
@@ -83,7 +83,7 @@ def _set(name: str, value: bool) -> None:
 class no_grad(_Setting):
     """Operations inside record nothing.  Context manager and decorator; per thread."""
 
-    settings = {"grad": False}
+    settings: Mapping[str, bool] = {"grad": False}
 
     if not TYPE_CHECKING:  # @no_grad without parentheses, too
 
@@ -93,9 +93,9 @@ class no_grad(_Setting):
 
 
 class enable_grad(no_grad):
-    """Operations inside are recorded again, within a no_grad block.  Context manager and decorator."""
+    """Operations inside are recorded again, within no_grad.  Context manager and decorator."""
 
-    settings = {"grad": True}
+    settings: Mapping[str, bool] = {"grad": True}
 
 
 class inference_mode(_Setting):
@@ -106,7 +106,7 @@ class inference_mode(_Setting):
 
 
 class set_grad_enabled(_Setting):
-    """Recording on or off: acts at once, and as a context manager undoes itself at the block's end."""
+    """Recording on or off: acts at once; as a context manager undoes itself at the block's end."""
 
     def __init__(self, mode: bool) -> None:
         self.settings = {"grad": bool(mode)}

@@ -1,6 +1,6 @@
 """An Op is one entry of the table: an implementation per array type, a rule per input, a kind.
 
-A rule is a formula that asks by name for what it needs: an input, a parameter, `out`, `x_shape`, `x_dtype`.
+A rule is a formula that asks by name for what it needs: an input, a parameter, `out`, `x_shape`.
 The signature is read once, when the op is defined; what no rule asks for is not kept.
 """
 
@@ -31,12 +31,14 @@ class Op:
     """One operation.  Calling it is the readable form of what the flattened callers of flat.py do.
 
     source: the name of a ufunc, or a function (xp, inputs..., /, parameters...) of arrays.
-    kind: "elementwise", "linear", "bilinear", "fused", "general" or "discrete"; it gives forward mode.
-    rules: dx, dy, ... one per differentiable input; or `joint`, one rule that returns a part per input.
-    outputs: the names of what the source returns; the first `visible` are the result, the rest residuals.
+    kind: "elementwise", "linear", "bilinear", "fused", "general" or "discrete"; gives forward mode.
+    rules: dx, dy, ... one per differentiable input; or `joint`, which returns a part per input.
+    outputs: names of what the source returns, the first `visible` the result, the rest residuals.
     many: the source returns a tuple of any length (split), and rules receive a list of gradients.
-    floats: integers become floats first (exp), as in PyTorch.  view: the result may share the input's memory.
-    formula: the readable function a fused op stands for.  reuse: the rule of a unary op, free to overwrite its g.
+    floats: integers become floats first (exp), as in PyTorch.
+    view: the result may share the input's memory.
+    formula: the readable function a fused op stands for.
+    reuse: the rule of a unary op, free to overwrite its g.
     """
 
     def __init__(
@@ -77,9 +79,9 @@ class Op:
         self.bools = True
         """bools: whether bool operands make sense"""
         self.pure = True
-        """pure: its rules make new arrays or pass on g; what a user's Function returns may be held elsewhere"""
+        """pure: rules return new arrays or g; what a Function returns may be held elsewhere"""
         self.replays = not asked.isdisjoint(outputs[visible:])
-        """replays: under create_graph the formula is recorded anew, since residuals carry no history"""
+        """replays: create_graph records the formula anew, since residuals carry no history"""
         if self.replays and formula is None:
             raise TypeError(f"{name}: rules that ask for residuals need a formula for higher order")
         self.element: Callable[..., Any] | None = None
@@ -116,7 +118,7 @@ class Op:
     # ---- implementations
 
     def register(self, array_type: type, function: Callable[..., Any]) -> None:
-        """Use `function(inputs..., parameters...)` for arrays of this type: a faster twin of the source."""
+        """Use `function(inputs..., parameters...)`, a faster twin, for arrays of this type."""
         self.impls[array_type] = function
 
     def implementation(self, array_type: type) -> Callable[..., Any]:
@@ -208,7 +210,7 @@ class Op:
         return [np.asarray(x) if isinstance(x, np.generic) else x for x in inputs]
 
     def prepare(self, inputs: Any) -> list[Any]:
-        """Operands made alike: arrays become Tensors, one device, PyTorch's promotion as recorded casts."""
+        """Operands alike: arrays as Tensors, one device, PyTorch's promotion by recorded casts."""
         ready = [
             x.item() if isinstance(x, np.generic) else Tensor(x) if is_array(x) else x
             for x in inputs
@@ -234,7 +236,8 @@ class Op:
             )
         if not self.bools and not dtypes.isdisjoint((bool_, bool)):
             raise RuntimeError(
-                f"{self.name}: not for bools; use ~ for a mask's opposite, ^ for where two masks differ"
+                f"{self.name}: not for bools; use ~ for a mask's opposite, "
+                "^ for where two masks differ"
             )
         dtype = result_type(
             *(ready[i].array if type(ready[i]) is Tensor else ready[i] for i in joined)
@@ -329,7 +332,7 @@ def explain(op: Op, values: Any, params: tuple[Any, ...], error: Exception) -> E
 
 def _same_device(op: Op, inputs: list[Any]) -> None:
     first = None
-    for i, x in enumerate(inputs):
+    for x in inputs:
         if type(x) is not Tensor:
             continue
         if x.array.ndim == 0 and x.node is None and op.kind == "elementwise":
@@ -338,7 +341,8 @@ def _same_device(op: Op, inputs: list[Any]) -> None:
             first = x
         elif type(x.array) is not type(first.array):
             raise RuntimeError(
-                f"{op.name}: operands are on {first.device} and {x.device}; move one with x.to(device)"
+                f"{op.name}: operands are on {first.device} and {x.device}; "
+                "move one with x.to(device)"
             )
     if first is not None and not isinstance(first.array, np.ndarray):
         for i, x in enumerate(inputs):  # a 0-d CPU tensor beside CUDA tensors counts as a number

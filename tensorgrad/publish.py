@@ -1,4 +1,4 @@
-"""What a file of ops offers: every op it defines, as a function and as a method, and what it marks `public`."""
+"""What a file of ops offers: each op, as a function and a method, and what it marks `public`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def public(*names: str, method: bool = True) -> Callable[[F], F]:
 def publish(namespace: dict[str, Any]) -> list[str]:
     """Put methods on Tensors and tracers; return the names to export (`__all__`).
 
-    That is, of every op and every marked function in the file; names with a leading underscore are not exported.
+    That is, of its ops and marked functions; names with a leading underscore are not exported.
     """
     exported = []
     for name, value in namespace.items():

@@ -1,4 +1,4 @@
-"""Random tensors.  On the CPU the same numbers as PyTorch's generator from the same seed; on the GPU, Philox."""
+"""Random tensors: on the CPU, PyTorch's numbers from the same seed; on the GPU, Philox."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _generators: dict[str, Any] = {}
 
 
 def generator_for(where: Any = "cpu", generator: Any = None) -> Any:
-    """The generator given, or the default one of a device: MT19937 on the CPU, Philox on the GPU."""
+    """The generator given, or a device's default one: MT19937 on the CPU, Philox on the GPU."""
     if generator is not None:
         return generator
     kind = "cpu" if where is None else Device(where).type
@@ -61,7 +61,7 @@ def set_rng_state(new_state: Any) -> None:
 
 
 def use_philox(on: bool = True) -> None:
-    """Draw the CPU's random numbers from the GPU's counter-based generator, bit for bit, instead of PyTorch's."""
+    """Draw on the CPU as on the GPU, from its counter-based generator, bit for bit."""
     from tensorgrad.rng import Generator, PhiloxGenerator
 
     _generators["cpu"] = (PhiloxGenerator("cpu") if on else Generator("cpu")).manual_seed(_seed)
@@ -158,7 +158,7 @@ def bernoulli(x: Any, *, generator: Any = None) -> Tensor:
 def multinomial(
     x: Any, num_samples: int, replacement: bool = False, *, generator: Any = None
 ) -> Tensor:
-    """Indices drawn with the (unnormalised) probabilities in x: (n,) or (m, n) -> (num_samples,) or (m, num_samples)."""
+    """Indices drawn in proportion to x: (n,) or (m, n) -> (num_samples,) or (m, num_samples)."""
     return Tensor(generator_for(x.device, generator).multinomial(x.array, num_samples, replacement))
 
 
@@ -166,6 +166,7 @@ for _function in (bernoulli, multinomial):
     setattr(Operable, _function.__name__, _function)
 
 __all__ = [
-    "bernoulli", "get_rng_state", "initial_seed", "manual_seed", "multinomial", "normal", "rand", "rand_like", "randint",
-    "randint_like", "randn", "randn_like", "randperm", "seed", "set_rng_state",
+    "bernoulli", "get_rng_state", "initial_seed", "manual_seed", "multinomial", "normal", "rand",
+    "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "seed",
+    "set_rng_state",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A Tensor is what you hold: an array, how it was made (`node`), and after backward its gradient (`grad`).
+"""A Tensor is an array, how it was made (`node`), and after backward its gradient (`grad`).
 
 Operators and methods are put here by the files that define them: see `method`.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tensorgrad import memory, mode
-from tensorgrad.backend import device, device_of
+from tensorgrad.backend import device_of
 from tensorgrad.dtypes import DType, category, is_differentiable
 from tensorgrad.node import Node
 
@@ -114,8 +114,8 @@ def method(function: F, *names: str) -> F:
 class Tensor(Operable):
     """A multi-dimensional array that remembers how it was made.
 
-    `Tensor(data)` wraps or converts data (float32 for Python floats); `tensorgrad.tensor(data)` copies it.
-    Attributes: `array` (np.ndarray or cupy.ndarray, always an array), `node`, `grad` (a Tensor or None).
+    `Tensor(data)` wraps or converts (Python floats to float32); `tensorgrad.tensor(data)` copies.
+    Attributes: `array` (always a np.ndarray or cupy.ndarray), `node`, `grad` (a Tensor or None).
     """
 
     __slots__ = ("__dict__", "__weakref__", "array", "grad", "node")
@@ -179,11 +179,13 @@ class Tensor(Operable):
         elif self.history() is None:
             if not is_differentiable(self.dtype):
                 raise RuntimeError(
-                    f"requires_grad_: only floating-point tensors have gradients, this one is {self.dtype}"
+                    "requires_grad_: only floating-point tensors have gradients, "
+                    f"this one is {self.dtype}"
                 )
             if "inference" in self.__dict__:
                 raise RuntimeError(
-                    "requires_grad_: this tensor was made under inference_mode; clone() it outside first"
+                    "requires_grad_: this tensor was made under inference_mode; "
+                    "clone() it outside first"
                 )
             self.node = Node(None, (), weakref.ref(self), self.shape)
         return self
@@ -199,14 +201,14 @@ class Tensor(Operable):
         return None if self.is_leaf else self.node
 
     def detach(self) -> Tensor:
-        """The same memory without its history.  In-place changes through it are seen by backward's checks."""
+        """The same memory without history.  Backward's checks see in-place changes through it."""
         twin = Tensor(self.array)
         twin.__dict__["detached"] = True
         return twin
 
     @property
     def data(self) -> Tensor:
-        """A detached tensor on the same memory; changes through it escape backward's checks, as in PyTorch."""
+        """The same memory, detached; changes through it escape backward's checks, as in PyTorch."""
         twin = Tensor(self.array)
         twin.__dict__.update(detached=True, unchecked=True)
         return twin
@@ -235,7 +237,7 @@ class Tensor(Operable):
         )
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Hook:
-        """Call `hook(grad)` when this tensor's gradient is complete; what it returns replaces the gradient."""
+        """Call `hook(grad)` when the gradient is complete; what it returns takes its place."""
         node = self.history()
         if node is None:
             raise RuntimeError("register_hook: this tensor does not require grad")
@@ -296,7 +298,8 @@ class Tensor(Operable):
     def __bool__(self) -> bool:
         if self.array.size != 1:
             raise RuntimeError(
-                f"bool(): a tensor of shape {self.shape} has no single truth value; use any() or all()"
+                f"bool(): a tensor of shape {self.shape} has no single truth value; "
+                "use any() or all()"
             )
         return bool(self.item())
 

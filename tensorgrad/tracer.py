@@ -1,6 +1,6 @@
-"""A tracer stands in for a tensor inside a transform.  Each lives in its own file; this is what they share.
+"""A tracer stands in for a tensor inside a transform.  Here is what all of them share.
 
-Tracers have levels: the highest level among an op's inputs acts, lower values pass through it still wrapped.
+Tracers have levels: the highest among an op's inputs acts, lower ones pass through it wrapped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def depth() -> int:
 
 
 class Tracer(Operable):
-    """Wraps `value` (an array, a Tensor or a tracer of a lower level) for the transform number `level`."""
+    """Wraps `value` (an array, a Tensor or a lower tracer) for the transform number `level`."""
 
     __slots__ = ("level", "value")
 
@@ -68,7 +68,8 @@ class Tracer(Operable):
 
     def item(self) -> Any:
         raise RuntimeError(
-            f"item(): the value is being traced by {type(self).__name__}; Python numbers would lose its derivative"
+            f"item(): the value is being traced by {type(self).__name__}; "
+            "Python numbers would lose its derivative"
         )
 
     def __bool__(self) -> bool:

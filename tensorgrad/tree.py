@@ -1,4 +1,4 @@
-"""Nested dicts, lists and tuples of tensors: wherever a tensor is accepted, so is a tree of them."""
+"""Nested dicts, lists and tuples of tensors: where a tensor is accepted, so is a tree of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _leaves(tree: Any) -> Iterator[Any]:
 
 
 def map_tree(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """The tree with every tensor replaced by function(tensor, the others' entries); anything else stays as it is."""
+    """The tree with each tensor replaced by function(tensor, others' entries); the rest stays."""
     if isinstance(tree, Operable):
         return function(tree, *others)
     if isinstance(tree, dict):

@@ -1,6 +1,6 @@
-"""The faster twins of formulas: Numba kernels for NumPy arrays, CUDA kernels for CuPy's, found by name when needed.
+"""The faster twins of formulas, found by name: Numba kernels for NumPy arrays, CUDA for CuPy's.
 
-A twin answers None where it declines (a dtype it does not know, no compiler); small arrays never ask.
+A twin answers None where it declines (an unknown dtype, no compiler); small arrays never ask.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _found: dict[tuple[str, type], Callable[..., Any] | None] = {}
 
 
 def ask(name: str, like: Any, *args: Any) -> Any:
-    """What the kernel `name` makes of `args`, or None where there is none for arrays of the size and type of `like`."""
+    """What the kernel `name` makes of `args`; None if there is none for `like`'s size and type."""
     return ask_any(name, like, *args) if like.size >= WORTH else None
 
 

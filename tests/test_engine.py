@@ -1,4 +1,4 @@
-"""The engine itself: what a step leaves behind, depth, ownership of gradients, damage, threads, partial graphs."""
+"""The engine: what a step leaves behind, who owns gradients, damage, threads, partial graphs."""
 
 import copy
 import gc
@@ -426,12 +426,24 @@ def test_a_rule_that_asks_for_what_is_not_there():
 # ---- the flattened callers are Op.__call__, written out
 
 CASES = {
-    "add": lambda x, y: (x, y), "mul": lambda x, y: (x, y), "div": lambda x, y: (x, y), "pow": lambda x, y: (x, y),
-    "mul number": lambda x, y: (x, 2.5), "exp": lambda x, y: (x,), "tanh": lambda x, y: (x,), "sum": lambda x, y: (x, (0,), True),
-    "reshape": lambda x, y: (x, (15,)), "transpose": lambda x, y: (x, 0, 1), "mm": lambda x, y: (x, y.transpose(0, 1)),
-    "softmax": lambda x, y: (x, 1), "where": lambda x, y: (x > 1, x, y), "slice": lambda x, y: (x, 1),
-    "layer_norm": lambda x, y: (x, y[0], y[1], 1e-5), "gelu": lambda x, y: (x, "tanh"), "cumsum": lambda x, y: (x, 1),
-}  # fmt: skip
+    "add": lambda x, y: (x, y),
+    "mul": lambda x, y: (x, y),
+    "div": lambda x, y: (x, y),
+    "pow": lambda x, y: (x, y),
+    "mul number": lambda x, y: (x, 2.5),
+    "exp": lambda x, y: (x,),
+    "tanh": lambda x, y: (x,),
+    "sum": lambda x, y: (x, (0,), True),
+    "reshape": lambda x, y: (x, (15,)),
+    "transpose": lambda x, y: (x, 0, 1),
+    "mm": lambda x, y: (x, y.transpose(0, 1)),
+    "softmax": lambda x, y: (x, 1),
+    "where": lambda x, y: (x > 1, x, y),
+    "slice": lambda x, y: (x, 1),
+    "layer_norm": lambda x, y: (x, y[0], y[1], 1e-5),
+    "gelu": lambda x, y: (x, "tanh"),
+    "cumsum": lambda x, y: (x, 1),
+}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -27,15 +27,16 @@ def _seed(name: str, output: Any, gradient: Any, record: bool) -> tuple[Node, An
     if gradient is None:
         if array.size != 1:
             raise RuntimeError(
-                f"{name}: a gradient can be created only for scalar outputs, this one has shape {output.shape}; "
-                "pass gradient=, or reduce it first"
+                f"{name}: a gradient can be created only for scalar outputs, "
+                f"this one has shape {output.shape}; pass gradient=, or reduce it first"
             )
         gradient = xp_of(array).ones_like(array)
     elif isinstance(gradient, Tensor):
         gradient = gradient if record else gradient.array
     if gradient.shape != array.shape:
         raise RuntimeError(
-            f"{name}: the gradient has shape {tuple(gradient.shape)}, the tensor {tuple(array.shape)}"
+            f"{name}: the gradient has shape {tuple(gradient.shape)}, "
+            f"the tensor {tuple(array.shape)}"
         )
     if record and type(gradient) is not Tensor:
         gradient = Tensor(gradient)
@@ -62,7 +63,8 @@ def backward(
     """d tensor / d leaf, added to `.grad` of every leaf that requires grad (or of `inputs` only).
 
     gradient: what arrives here, of the tensor's shape; ones for a single element.
-    retain_graph: keep the graph for another pass.  create_graph: record the pass, for higher derivatives.
+    retain_graph: keep the graph for another pass.
+    create_graph: record the pass, for higher derivatives.
     """
     retain = create_graph if retain_graph is None else retain_graph
     root = _seed("backward", tensor, gradient, create_graph)
@@ -88,7 +90,8 @@ def grad(
 ) -> tuple[Any, ...]:
     """The gradients of the sum of outputs with respect to each input; nothing is added to `.grad`.
 
-    allow_unused: None for inputs that the outputs do not depend on, instead of an error; materialize_grads: zeros.
+    allow_unused: None for inputs that the outputs do not depend on, instead of an error;
+    materialize_grads: zeros.
     """
     outs = [outputs] if isinstance(outputs, Operable) else list(outputs)
     xs = [inputs] if isinstance(inputs, Operable) else list(inputs)

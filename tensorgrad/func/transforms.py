@@ -1,4 +1,4 @@
-"""Transforms of functions: jvp, vjp, grad, value_and_grad, Jacobians, Hessians.  They nest in any order."""
+"""Transforms: jvp, vjp, grad, value_and_grad, Jacobians, Hessians.  They nest in any order."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ Fn = Callable[..., Any]
 def jvp(
     func: Fn, primals: tuple[Any, ...], tangents: tuple[Any, ...], *, has_aux: bool = False
 ) -> Any:
-    """(f(x), J t): the value and its derivative along the tangents.  Trees of tensors in, trees out."""
+    """(f(x), J t): the value and its derivative along the tangents.  Trees in, trees out."""
     if not isinstance(primals, tuple) or not isinstance(tangents, tuple):
         raise RuntimeError("jvp: primals and tangents must be tuples")
     xs, ts = leaves(primals), leaves(tangents)
     if len(xs) != len(ts) or any(x.shape != t.shape for x, t in zip(xs, ts)):
         raise RuntimeError(
-            f"jvp: tangents of shapes {[t.shape for t in ts]} do not match primals of shapes {[x.shape for x in xs]}"
+            f"jvp: tangents of shapes {[t.shape for t in ts]} do not match "
+            f"primals of shapes {[x.shape for x in xs]}"
         )
     with new_level() as level:
         pairs = iter(ts)
@@ -69,7 +70,7 @@ def _lower(tree: Any, level: int) -> Any:
 
 
 def value_and_grad(func: Fn, argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Fn:
-    """A function that returns (f(x), df/dx) for the arguments named; f must return a single element."""
+    """A function that returns (f(x), df/dx) for the arguments named; f must return one element."""
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention.  Vaswani et al. 2017; by blocks, as in Dao et al. 2022, where there is a kernel."""
+"""Scaled dot-product attention.  Vaswani et al. 2017; kernels by blocks, as in Dao et al. 2022."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tensorgrad.twins import ask
 
 
 def weights(q: Any, k: Any, scale: float, hidden: Any = None, bias: Any = None) -> Any:
-    """softmax(scale q k^T + bias) over the keys not hidden, (..., T, S); zeros where every key is hidden, not NaN."""
+    """softmax(scale q k^T + bias) over keys not hidden, (..., T, S); zeros, not NaN, if all are."""
     scores = _matmul(q * scale, turn(k))
     if bias is not None:
         scores = scores + bias
@@ -79,26 +79,26 @@ def _backward(
 
 _attention = fused(
     "attention", _forward, _formula, outputs=("out", "lse"),
-    joint=lambda g, q, k, v, out, lse, causal, scale: _backward(g, q, k, v, out, lse, causal, scale),
+    joint=_backward,
 )  # fmt: skip
 
 
 def attention(
     q: Any, k: Any, v: Any, hidden: Any, bias: Any, dropout: Any, causal: bool, scale: float
 ) -> Any:
-    """softmax(scale q k^T + bias) v: the fused op where nothing is masked but the future, else the formula.
+    """softmax(scale q k^T + bias) v: fused if nothing is masked but the future, else the formula.
 
-    hidden: None, or True where a key may not be seen.  dropout: None, or a function applied to the weights.
+    hidden: None, or True where a key may not be seen.  dropout: None, or a function of the weights.
     """
     if (
         hidden is None
         and bias is None
         and dropout is None
         and q.ndim == 4
-        and k.shape[:2] == q.shape[:2]
+        and k.shape[:2] == q.shape[:2] == v.shape[:2]
+        and 0 not in (q.numel(), k.numel(), v.numel())
     ):
-        if v.shape[:2] == q.shape[:2] and 0 not in (q.numel(), k.numel(), v.numel()):
-            return _attention(q, k, v, causal, scale)
+        return _attention(q, k, v, causal, scale)
     if causal:
         future = _future(q, k)
         hidden = Tensor(future) if hidden is None else hidden | Tensor(future)
@@ -107,7 +107,7 @@ def attention(
 
 
 def group_heads(x: Any, heads: int, dim: int = -3) -> Any:
-    """Each key-value head repeated for its group of query heads: (..., h, S, D) -> (..., heads, S, D)."""
+    """Each key-value head repeated for its query heads: (..., h, S, D) -> (..., heads, S, D)."""
     have = x.shape[dim]
     if have == 0 or heads % have:
         raise RuntimeError(

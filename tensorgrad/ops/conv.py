@@ -72,7 +72,7 @@ _conv_transpose_bias = _with_bias(
 CACHE = 1 << 19  # bytes of a block of columns: what a core's second cache holds
 MEMORY = 1 << 28  # the same on a GPU, which wants large products
 WIDE = 256  # columns from which on a product is quick; smaller images go together
-TALL = 64  # the same for rows
+TALL = 256  # the same for rows
 PIECES = 16  # that threads can share at most
 
 

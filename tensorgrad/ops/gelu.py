@@ -41,7 +41,7 @@ def _rule(g: Any, x: Any, approximate: str) -> Any:
 
 
 def _over(g: Any, x: Any, approximate: str) -> Any:
-    """The rule once more, its part written over g: at GPT-2's widest tensor this is where memory peaks."""
+    """The rule once more, its part written over g: memory peaks here, at GPT-2's widest tensor."""
     answer = ask("gelu_backward", x, g, x, approximate, g) if type(g) is np.ndarray else None
     return _rule(g, x, approximate) if answer is None else answer
 
@@ -52,7 +52,7 @@ _gelu = fused(
 
 
 def gelu(input: Any, approximate: str = "none") -> Any:
-    """y = x Phi(x); approximate="tanh" is GPT-2's 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
+    """y = x Phi(x); "tanh" is GPT-2's 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
     if approximate not in ("none", "tanh"):
         raise RuntimeError(f"gelu: approximate must be 'none' or 'tanh', not {approximate!r}")
     return _gelu(input, approximate)

@@ -40,7 +40,7 @@ def _forward(xp: Any, x: Any, weight: Any, bias: Any, /, eps: float) -> Any:
 
 
 def _backward(g: Any, x: Any, weight: Any, bias: Any, mean: Any, rstd: Any, needs: Any) -> Any:
-    """dx = (gw - mean(gw) - xhat mean(gw xhat)) / deviation;  dweight = sum g xhat;  dbias = sum g."""
+    """dx = (gw - mean(gw) - xhat mean(gw xhat)) rstd;  dweight = sum g xhat;  dbias = sum g."""
     answer = ask("layer_norm_backward", x, g, x, weight, mean, rstd, needs)
     if answer is not None:
         return answer
@@ -56,16 +56,16 @@ def _backward(g: Any, x: Any, weight: Any, bias: Any, mean: Any, rstd: Any, need
 
 _rows = fused(
     "layer_norm", _forward, _formula, outputs=("out", "mean", "rstd"),
-    joint=lambda g, x, weight, bias, mean, rstd, needs: _backward(g, x, weight, bias, mean, rstd, needs),
+    joint=_backward,
 )  # fmt: skip
 
 
 def layer_norm(
     x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Any:
-    """y = (x - mean) / sqrt(var + eps) * weight + bias over the last dims, whose sizes are normalized_shape.
+    """y = (x - mean) / sqrt(var + eps) * weight + bias over the last dims, normalized_shape.
 
-    x (..., *normalized_shape); weight and bias (*normalized_shape).  The variance is the biased one.
+    x (..., *normalized_shape); weight and bias (*normalized_shape).  The variance is biased.
     """
     dims = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not dims or tuple(x.shape[-len(dims) :]) != dims:

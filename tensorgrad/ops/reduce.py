@@ -266,6 +266,11 @@ def any(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     return cast(out, uint8) if x.dtype == uint8 else out
 
 
+@public("__contains__", method=False)
+def _contains(x: Any, value: Any) -> bool:
+    return bool(_any(x == value, tuple(range(x.ndim)), False))
+
+
 @public()
 @numpy_names
 def all(x: Any, dim: Any = None, keepdim: bool = False) -> Any:

@@ -1,4 +1,4 @@
-"""softmax, log_softmax, logsumexp and cross_entropy: always through the log-sum-exp, so nothing overflows."""
+"""softmax, log_softmax, logsumexp, cross_entropy: through the log-sum-exp, so nothing overflows."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _log_softmax_slope_formula(g: Any, out: Any, dim: int) -> Any:
 
 
 def _source(name: str, formula: Any) -> Any:
-    """The implementation: a kernel where the dim is the last, which is all that kernels know; else the formula."""
+    """The implementation: a kernel along the last dim, all that it knows; else the formula."""
 
     def run(xp: Any, x: Any, /, dim: int) -> Any:
         if category(x.dtype) < 2:
@@ -114,13 +114,14 @@ _softmax = fused(
     dx=_rule("softmax_backward", _softmax_slope_formula),
 )  # fmt: skip
 _log_softmax = fused(
-    "log_softmax", _source("log_softmax_forward", _log_softmax_formula), _log_softmax_formula, floats=False,
-    dx=_rule("log_softmax_backward", _log_softmax_slope_formula),
+    "log_softmax", _source("log_softmax_forward", _log_softmax_formula), _log_softmax_formula,
+    floats=False, dx=_rule("log_softmax_backward", _log_softmax_slope_formula),
 )  # fmt: skip
 _register(_softmax, "softmax_forward", False)
 _register(_log_softmax, "log_softmax_forward", True)
 _logsumexp = fused(
-    "logsumexp", lambda xp, x, /, dims, keepdim: _logsumexp_formula(x, dims, keepdim), _logsumexp_formula,
+    "logsumexp",
+    lambda xp, x, /, dims, keepdim: _logsumexp_formula(x, dims, keepdim), _logsumexp_formula,
     dx=lambda g, x, out, dims, keepdim: _restore(g, x.shape, dims, keepdim)
     * exp(x - _restore(out, x.shape, dims, keepdim)),
 )  # fmt: skip
@@ -189,7 +190,7 @@ def _rows(xp: Any, logits: Any, target: Any, /, ignore_index: int) -> Any:
 
 
 def _rows_slope(g: Any, logits: Any, target: Any, lse: Any, ignore_index: int) -> Any:
-    """g (softmax(x) - onehot(target)), row by row; 0 where the target is ignore_index.  g (N,) or 0-d."""
+    """g (softmax(x) - onehot(target)) in each row, 0 where it is ignore_index.  g (N,) or 0-d."""
     answer = ask_any("cross_entropy_backward", logits, g, logits, target, lse, None, ignore_index)
     if answer is not None:
         return answer
@@ -208,11 +209,13 @@ def _mean_rows(xp: Any, logits: Any, target: Any, /, ignore_index: int, count: f
 
 _cross_entropy_rows = fused(
     "cross_entropy_rows", _rows, _rows_formula, outputs=("out", "lse"),
-    dlogits=lambda g, logits, target, lse, ignore_index: _rows_slope(g, logits, target, lse, ignore_index),
+    dlogits=_rows_slope,
 )  # fmt: skip
 _cross_entropy = fused(
     "cross_entropy", _mean_rows,
-    lambda logits, target, ignore_index, count: _total(_rows_formula(logits, target, ignore_index)) / count,
+    lambda logits, target, ignore_index, count: (
+        _total(_rows_formula(logits, target, ignore_index)) / count
+    ),
     outputs=("out", "lse"),
     dlogits=lambda g, logits, target, lse, ignore_index, count: _rows_slope(
         g / g.dtype.type(count), logits, target, lse, ignore_index

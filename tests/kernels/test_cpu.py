@@ -273,6 +273,9 @@ def test_attention(T, S, D, E, causal, dtype, order, seed):
     if causal:
         scores = scores.masked_fill(~torch.ones(T, S).tril().bool(), -np.inf)
     q, k, v, g = (lay(x, order) for x in (q, k, v, g))
+    if S >= 64 * T:
+        assert attention.attention_forward(q, k, v, causal, scale) is None
+        return
     out, lse = attention.attention_forward(q, k, v, causal, scale)
     close([out, lse], [expected, scores.logsumexp(-1)], dtype, scale=10)
     parts = attention.attention_backward(g, q, k, v, out, lse, causal, scale)

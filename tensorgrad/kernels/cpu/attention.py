@@ -22,6 +22,7 @@ from tensorgrad.kernels.cpu.jit import (
 from tensorgrad.kernels.cpu.threads import share
 
 QUERIES, KEYS = 16, 96  # rows and columns of a block of scores; multiples of the tile's
+FEW = 64  # with so many keys a query, laying the keys out costs more than the blocks save
 
 
 @helper
@@ -217,6 +218,8 @@ def _fit(q: Array, k: Array, v: Array) -> bool:
     if not known(q, k, v) or not 2 <= q.ndim == k.ndim == v.ndim or not q.size * k.size * v.size:
         return False
     if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
+        return False
+    if k.shape[-2] >= FEW * q.shape[-2]:
         return False
     return bool(q.shape[-1] == k.shape[-1] and k.shape[-2] == v.shape[-2])
 

@@ -1,6 +1,6 @@
 """Large matrix products cut by rows among our threads, each piece with one BLAS thread.
 
-Two BLAS threads that spin for each other lose five to ten times their speed on a machine that does other work."""
+On a machine with other work, two BLAS threads that spin for each other run 5 to 10 times slower."""
 
 import ctypes
 from collections.abc import Callable
@@ -15,16 +15,20 @@ from tensorgrad.kernels.cpu import threads
 Array = np.ndarray[Any, np.dtype[Any]]
 
 WORTH = 4_000_000  # multiplications below which one thread is as fast
-ROWS = 64  # pieces begin at multiples of this, so that the numbers do not depend on how many there are
+ROWS = 64  # pieces begin at its multiples, so that the numbers do not depend on how many there are
 
 
 @cache
 def _openblas() -> tuple[Callable[[int], None], int] | None:
-    """The function that sets the number of threads of NumPy's OpenBLAS, and that number; None for another BLAS."""
+    """The setter of OpenBLAS's number of threads, and that number; None for another BLAS."""
     folder = Path(np.__file__).parent
     for path in (*folder.parent.glob("numpy.libs/*openblas*"), *folder.glob(".dylibs/*openblas*")):
         library = ctypes.CDLL(str(path))
-        for name in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads"):
+        for name in (
+            "scipy_openblas_{}_num_threads64_",
+            "scipy_openblas_{}_num_threads",
+            "openblas_{}_num_threads",
+        ):
             try:
                 setter, getter = (getattr(library, name.format(verb)) for verb in ("set", "get"))
             except AttributeError:

@@ -9,7 +9,7 @@ from tensorgrad.kernels.cpu.jit import Array, OutVector, Vector, kernel, known
 
 SLOPE, CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 BELL = 1 / math.sqrt(2 * math.pi)
-BLOCK = 1024  # slopes computed apart, so that dx may be g itself and the loop still vectorises
+BLOCK = 1024  # slopes are computed apart: loops vectorise although dx may be g itself
 
 
 @kernel
@@ -24,18 +24,20 @@ def tanh_forward(lo: int, hi: int, x: Vector, y: OutVector) -> None:
 
 @kernel
 def tanh_backward(lo: int, hi: int, g: Vector, x: Vector, dx: OutVector) -> None:
-    g, x, dx = g[lo:hi], x[lo:hi], dx[lo:hi]
     number = x.dtype.type
     one, slope, cubic, three = number(1), number(SLOPE), number(CUBIC), number(3 * CUBIC)
-    slopes = np.empty(min(BLOCK, x.size), x.dtype)
-    for start in range(0, x.size, BLOCK):
-        part = x[start : start + BLOCK]
-        for i in range(part.size):
-            u = slope * (part[i] + cubic * part[i] * part[i] * part[i])
+    slopes = np.empty(BLOCK, x.dtype)
+    for start in range(lo, hi, BLOCK):
+        stop = min(start + BLOCK, hi)
+        xs, gs, out = x[start:stop], g[start:stop], dx[start:stop]
+        for i in range(xs.size):
+            u = slope * (xs[i] + cubic * xs[i] * xs[i] * xs[i])
             s = one / (one + exp(-u))
-            slopes[i] = s + part[i] * s * (one - s) * slope * (one + three * part[i] * part[i])
-        for i in range(part.size):
-            dx[start + i] = g[start + i] * slopes[i]
+            slopes[i] = s + xs[i] * s * (one - s) * slope * (one + three * xs[i] * xs[i])
+        for i in range(xs.size):
+            slopes[i] *= gs[i]
+        for i in range(xs.size):
+            out[i] = slopes[i]
 
 
 @kernel
@@ -48,17 +50,19 @@ def erf_forward(lo: int, hi: int, x: Vector, y: OutVector) -> None:
 
 @kernel
 def erf_backward(lo: int, hi: int, g: Vector, x: Vector, dx: OutVector) -> None:
-    g, x, dx = g[lo:hi], x[lo:hi], dx[lo:hi]
     number = x.dtype.type
     half, height = number(-0.5), number(BELL)
-    slopes = np.empty(min(BLOCK, x.size), x.dtype)
-    for start in range(0, x.size, BLOCK):
-        part = x[start : start + BLOCK]
-        for i in range(part.size):
-            bell = exp(half * part[i] * part[i])
-            slopes[i] = normal_cdf(part[i], bell) + part[i] * height * bell
-        for i in range(part.size):
-            dx[start + i] = g[start + i] * slopes[i]
+    slopes = np.empty(BLOCK, x.dtype)
+    for start in range(lo, hi, BLOCK):
+        stop = min(start + BLOCK, hi)
+        xs, gs, out = x[start:stop], g[start:stop], dx[start:stop]
+        for i in range(xs.size):
+            bell = exp(half * xs[i] * xs[i])
+            slopes[i] = normal_cdf(xs[i], bell) + xs[i] * height * bell
+        for i in range(xs.size):
+            slopes[i] *= gs[i]
+        for i in range(xs.size):
+            out[i] = slopes[i]
 
 
 def gelu_forward(x: Array, approximate: str = "none") -> Array | None:

@@ -19,22 +19,43 @@ class LRScheduler:
 
     optimizer: Optimizer
     last_epoch: int
-    _is_initial = False  # in the step that the constructor makes
+    _is_initial = False
+    """Whether this is the step that the constructor makes."""
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
-        self.optimizer = checked(self, optimizer)
+        self.optimizer = self._checked(optimizer)
         for i, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
                 raise KeyError(
-                    f"{type(self).__name__}: param_groups[{i}] has no 'initial_lr', needed to go "
-                    f"on from step {last_epoch}; load the optimizer's state first, or leave "
-                    "last_epoch at -1"
+                    f"{self._name}: param_groups[{i}] has no 'initial_lr', needed to go on from "
+                    f"step {last_epoch}; load the optimizer's state first, or leave last_epoch at -1"
                 )
         self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = last_epoch
         self._initial_step()
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _checked(self, optimizer: Any) -> Optimizer:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"{self._name}: {type(optimizer).__name__} is not an Optimizer")
+        return optimizer
+
+    def _per_group(self, optimizer: Optimizer, what: str, value: Any) -> list[Any]:
+        """The given values, one for each group; or the given one, for all."""
+        count = len(self._checked(optimizer).param_groups)
+        values = list(value) if isinstance(value, list | tuple) else [value] * count
+        if len(values) != count:
+            raise ValueError(
+                f"{self._name}: {len(values)} values of {what} for {count} parameter groups"
+            )
+        return values
+
+    # ---- stepping
 
     def _initial_step(self) -> None:
         self._step_count, self._is_initial = 0, True
@@ -75,6 +96,8 @@ class LRScheduler:
         """The lr that each group has now."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
+    # ---- states
+
     def state_dict(self) -> dict[str, Any]:
         """Everything but the optimizer and functions: numbers, strings, lists and dicts of them."""
         return {key: value for key, value in self.__dict__.items() if key != "optimizer"}
@@ -83,23 +106,3 @@ class LRScheduler:
         """Go on from what `state_dict` returned; the optimizer's learning rates are set, too."""
         self.__dict__.update(state_dict)
         self._set(self._last_lr)
-
-
-def checked(scheduler: LRScheduler, optimizer: Any) -> Optimizer:
-    """The optimizer, or TypeError."""
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"{type(scheduler).__name__}: {type(optimizer).__name__} is not an Optimizer"
-        )
-    return optimizer
-
-
-def per_group(scheduler: LRScheduler, name: str, value: Any, optimizer: Optimizer) -> list[Any]:
-    """One value for each group: the given ones, or the given one again and again."""
-    count = len(optimizer.param_groups)
-    values = list(value) if isinstance(value, list | tuple) else [value] * count
-    if len(values) != count:
-        raise ValueError(
-            f"{type(scheduler).__name__}: {len(values)} values of {name} for {count} parameter groups"
-        )
-    return values

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
-from tensorgrad.optim.lr_scheduler.base import LRScheduler, per_group
+from tensorgrad.optim.lr_scheduler.base import LRScheduler
 from tensorgrad.optim.optimizer import Optimizer
 
 Function = Callable[[int], float]
@@ -15,18 +15,17 @@ Function = Callable[[int], float]
 class LambdaLR(LRScheduler):
     """lr = base_lr f(step); one function, or one per group.
 
-    `state_dict` has no functions, but the attributes of callable objects.
+    `state_dict` holds no functions, but the attributes of callable objects.
     """
 
     def __init__(
         self, optimizer: Optimizer, lr_lambda: Function | Sequence[Function], last_epoch: int = -1
     ) -> None:
-        self.lr_lambdas = per_group(self, "lr_lambda", lr_lambda, optimizer)
+        self.lr_lambdas: list[Any] = self._per_group(optimizer, "lr_lambda", lr_lambda)
         for function in self.lr_lambdas:
             if not callable(function):
                 raise TypeError(
-                    f"{type(self).__name__}: lr_lambda should be a function, not "
-                    f"{type(function).__name__}"
+                    f"{self._name}: lr_lambda should be a function, not {type(function).__name__}"
                 )
         super().__init__(optimizer, last_epoch)
 
@@ -37,16 +36,17 @@ class LambdaLR(LRScheduler):
         return [base * factor for base, factor in zip(self.base_lrs, self._factors(), strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
-        plain = [isinstance(function, FunctionType) for function in self.lr_lambdas]
         own = [
-            None if p else dict(vars(f)) for p, f in zip(plain, self.lr_lambdas, strict=True)
+            None if isinstance(function, FunctionType) else dict(getattr(function, "__dict__", {}))
+            for function in self.lr_lambdas
         ]
         return {**super().state_dict(), "lr_lambdas": own}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         given = dict(state_dict)
         for function, own in zip(self.lr_lambdas, given.pop("lr_lambdas"), strict=True):
-            vars(function).update(own or {})
+            if own:
+                function.__dict__.update(own)
         super().load_state_dict(given)
 
 
@@ -57,6 +57,3 @@ class MultiplicativeLR(LambdaLR):
         if self._is_initial:
             return self._rates()
         return [lr * factor for lr, factor in zip(self._rates(), self._factors(), strict=True)]
-
-    def _get_closed_form_lr(self) -> list[float]:
-        return self.get_lr()
