@@ -182,7 +182,7 @@ def _safe(target: Any, ignore: int) -> Any:
 def nll_loss(
     input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
-    """loss = -weight[target] x[target], x log-probabilities; its mean is a weighted one."""
+    """loss = -weight[target] x[target] for log-probabilities x; the mean divides by the weights."""
     logp, classes, shape = _rows_and_classes("nll_loss", input, target, 1 if input.ndim > 1 else 0)
     _count_classes("nll_loss", classes, logp.shape[1], ignore_index)
     safe = _safe(classes, ignore_index)

@@ -61,7 +61,7 @@ def set_rng_state(new_state: Any) -> None:
 
 
 def use_philox(on: bool = True) -> None:
-    """Draw on the CPU as on the GPU, from its counter-based generator, bit for bit."""
+    """Draw the GPU's counter-based random numbers on the CPU, bit for bit, instead of PyTorch's."""
     from tensorgrad.rng import Generator, PhiloxGenerator
 
     _generators["cpu"] = (PhiloxGenerator("cpu") if on else Generator("cpu")).manual_seed(_seed)

@@ -138,7 +138,7 @@ def test_the_same_tensor_twice():
 
 
 def test_reused_buffers_do_not_reach_what_others_hold():
-    """gelu's rule may write over its gradient; what the caller or retain_grad holds must not change."""
+    """gelu may write over its gradient; what the caller or retain_grad holds must not change."""
     array = np.random.default_rng(0).standard_normal((64, 64))
     x, g = tg.tensor(array, requires_grad=True), tg.tensor(np.ones((64, 64)))
     h = F.gelu(x * 1.0, approximate="tanh")

@@ -16,7 +16,7 @@ from tensorgrad.kernels.cpu import blas, threads
 from tensorgrad.kinds import bilinear, fused
 from tensorgrad.ops.reduce import _sum
 from tensorgrad.ops.shape import _reshape
-from tensorgrad.ops.windows import Windows, add_taps, each, how_many, padded, strided
+from tensorgrad.ops.windows import Windows, add_taps, each, how_many, padded, strided, wide
 from tensorgrad.publish import public, publish
 
 # ---- the ops: x (N, C, *size), w (D, C / groups, *kernel), result of conv (N, D, *out)
@@ -128,16 +128,11 @@ def _matrix(x: Any, groups: int, dims: int) -> Any:
     return x.transpose(*range(1, n), 0, *range(n, x.ndim)).reshape(groups, rows // groups, -1)
 
 
-def _wide(x: Any) -> Any:
-    """Half types are added up in float32."""
-    return x.astype(np.float32) if x.dtype.itemsize == 2 and category(x.dtype) == 2 else x
-
-
 # ---- on arrays
 
 
 def _gathered(xp: Any, x: Any, w: Any, at: Windows, groups: int) -> Any:
-    dtype, x, w = x.dtype, _wide(x), _wide(w)
+    dtype, x, w = x.dtype, wide(x), wide(w)
     n, d, dims, row = x.shape[0], w.shape[0], len(at.size), prod(at.out[1:])
     taps = strided(xp, padded(xp, x, at), at)  # (N, C, *kernel, *out)
     weight = w.reshape(groups, d // groups, -1)
@@ -164,7 +159,7 @@ def _scattered(xp: Any, x: Any, w: Any, at: Windows, groups: int) -> Any:
     if max(at.stride) == 1 and min(before) >= 0:  # the windows that look at i are themselves a window over x
         around = Windows(at.out, at.size, at.kernel, at.stride, at.dilation, before)
         return _gathered(xp, x, _turned(w, groups), around, groups)
-    dtype, x, w = x.dtype, _wide(x), _wide(w)
+    dtype, x, w = x.dtype, wide(x), wide(w)
     n, d, c, dims, taps = x.shape[0], x.shape[1], w.shape[1] * groups, len(at.size), prod(at.kernel)
     turned = w.reshape(groups, d // groups, -1).swapaxes(1, 2)  # (groups, C / groups * taps, D / groups)
     out = xp.zeros((n, c, *at.size), x.dtype)
@@ -191,7 +186,7 @@ def _turned(w: Any, groups: int) -> Any:
 
 
 def _paired(xp: Any, x: Any, y: Any, at: Windows, groups: int) -> Any:
-    dtype, x, y = x.dtype, _wide(x), _wide(y)
+    dtype, x, y = x.dtype, wide(x), wide(y)
     n, d, c, dims = x.shape[0], x.shape[1], y.shape[1], len(at.size)
     taps = strided(xp, padded(xp, y, at), at)  # (N, C, *kernel, *out)
     between = (slice(None),) * dims

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from tensorgrad.dtypes import category
 from tensorgrad.kinds import linear
-from tensorgrad.ops.shape import one_dim
-from tensorgrad.publish import public, publish
 
 Sizes = tuple[int, ...]
 Slices = tuple[slice, ...]
@@ -84,10 +85,16 @@ def add_taps(x: Any, columns: Any, at: Windows) -> None:
         x[(..., *elements)] += columns[(..., *place, *windows)]
 
 
+def wide(x: Any) -> Any:
+    """Half types are added up in float32."""
+    return x.astype(np.float32) if x.dtype.itemsize == 2 and category(x.dtype) == 2 else x
+
+
 def _folded(xp: Any, columns: Any, at: Windows) -> Any:
+    dtype, columns = columns.dtype, wide(columns)
     x = xp.zeros((*columns.shape[: columns.ndim - 2 * len(at.size)], *at.size), columns.dtype)
     add_taps(x, columns, at)
-    return x
+    return x.astype(dtype, copy=False)
 
 
 unfold_windows = linear(

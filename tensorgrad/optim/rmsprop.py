@@ -36,20 +36,20 @@ class RMSprop(Optimizer):
 
     def update(self, param: Tensor, g: Array, group: Group) -> None:
         self.counted(param)
-        optional = [("momentum_buffer", group["momentum"]), ("grad_avg", group["centered"])]
-        names = [name for name, wanted in optional if wanted]
+        names = {"v": "square_avg"}
+        names |= {"b": "momentum_buffer"} if group["momentum"] else {}
+        names |= {"m": "grad_avg"} if group["centered"] else {}
         options = {name: float(group[name]) for name in _OPTIONS}
-        for part in blocks(param.array, g, *self.remembered(param, "square_avg", *names)):
-            extra = dict(zip(names, part[3:]))
-            rmsprop(*part[:3], extra.get("momentum_buffer"), extra.get("grad_avg"), **options)
+        for p, d, *state in blocks(param.array, g, *self.remembered(param, *names.values())):
+            rmsprop(p, d, **dict(zip(names, state)), **options)
 
 
 _OPTIONS = ("lr", "alpha", "eps", "weight_decay", "momentum")
 
 
 def rmsprop(
-    p: Array, g: Array, v: Array, b: Array, m: Array, *, lr: float, alpha: float, eps: float,
-    weight_decay: float, momentum: float,
+    p: Array, g: Array, v: Array, b: Array = None, m: Array = None, *, lr: float, alpha: float,
+    eps: float, weight_decay: float, momentum: float,
 ) -> None:  # fmt: skip
     """The formula, in place; b is None without momentum, m unless centered."""
     xp = xp_of(p)

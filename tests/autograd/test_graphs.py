@@ -1,4 +1,4 @@
-"""Graphs at large: memory, damage, in-place histories, and the quick paths beside the plain ones."""
+"""Graphs at large: memory, damage, histories in place, quick paths beside plain ones."""
 
 import gc
 import weakref

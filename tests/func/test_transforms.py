@@ -142,7 +142,7 @@ def test_argnums_and_aux():
 
 
 def test_what_a_function_closes_over_keeps_its_graph():
-    """grad's result is recorded as far as the tensors below it are: the outer backward sees through."""
+    """grad's result is recorded as far as the tensors below it are."""
     w = tg.tensor(W, requires_grad=True)
     slope = func.grad(lambda x: ((x @ w) ** 2).sum())(tg.tensor(X))
     slope.sum().backward()

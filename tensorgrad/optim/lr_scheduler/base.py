@@ -30,7 +30,7 @@ class LRScheduler:
             elif "initial_lr" not in group:
                 raise KeyError(
                     f"{self._name}: param_groups[{i}] has no 'initial_lr', needed to go on from "
-                    f"step {last_epoch}; load the optimizer's state first, or leave last_epoch at -1"
+                    f"step {last_epoch}; load the optimizer's state first, or leave out last_epoch"
                 )
         self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = last_epoch

@@ -21,7 +21,7 @@ class Combined(LRScheduler):
         for i, one in enumerate(schedulers):
             if not isinstance(getattr(one, "optimizer", None), Optimizer):
                 raise TypeError(
-                    f"{self._name}: schedulers[{i}] is a {type(one).__name__}, which has no optimizer"
+                    f"{self._name}: schedulers[{i}] is a {type(one).__name__}, without an optimizer"
                 )
             if isinstance(one, ReduceLROnPlateau):
                 raise ValueError(
@@ -38,10 +38,8 @@ class Combined(LRScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the optimizer, with the states of the schedulers."""
-        return {
-            **super().state_dict(),
-            "_schedulers": [one.state_dict() for one in self._schedulers],
-        }
+        states = [one.state_dict() for one in self._schedulers]
+        return {**super().state_dict(), "_schedulers": states}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned; the optimizer's learning rates are set, too."""
@@ -64,8 +62,8 @@ class SequentialLR(Combined):
         super().__init__(self._checked(optimizer), schedulers)
         if len(milestones) != len(schedulers) - 1:
             raise ValueError(
-                f"SequentialLR: {len(schedulers)} schedulers need {len(schedulers) - 1} milestones, "
-                f"not {len(milestones)}"
+                f"SequentialLR: {len(milestones)} milestones for {len(schedulers)} schedulers, "
+                "there must be one less"
             )
         self._milestones = list(milestones)
         self.last_epoch = last_epoch + 1
@@ -73,6 +71,9 @@ class SequentialLR(Combined):
             group["lr"] = group["initial_lr"]
         for one in _plain(self):
             one.last_epoch -= 1
+        self._initial_step()
+
+    def _initial_step(self) -> None:
         first = self._schedulers[bisect_right(self._milestones, 0)]
         first._initial_step()
         self._last_lr = first.get_last_lr()

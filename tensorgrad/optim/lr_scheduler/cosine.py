@@ -8,9 +8,9 @@ from tensorgrad.optim.lr_scheduler.base import LRScheduler
 from tensorgrad.optim.optimizer import Optimizer
 
 
-def height(done: float) -> float:
-    """(1 + cos(pi done)) / 2: from 1 to 0 while done goes from 0 to 1."""
-    return (1 + math.cos(math.pi * done)) / 2
+def height(step: float, steps: float = 1) -> float:
+    """(1 + cos(pi step / steps)) / 2: from 1 to 0 while step goes from 0 to steps."""
+    return (1 + math.cos(math.pi * step / steps)) / 2
 
 
 class CosineAnnealingLR(LRScheduler):
@@ -28,15 +28,15 @@ class CosineAnnealingLR(LRScheduler):
     def get_lr(self) -> list[float]:
         if self._is_initial or self.last_epoch == 0:
             return self._rates()
-        least, now = self.eta_min, height(self.last_epoch / self.T_max)
+        least = self.eta_min
         if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:  # up from the bottom
             pairs = zip(self._rates(), self.base_lrs, strict=True)
-            return [lr + (base - least) * height(1 - 1 / self.T_max) for lr, base in pairs]
-        ratio = now / height((self.last_epoch - 1) / self.T_max)
+            return [lr + (base - least) * height(self.T_max - 1, self.T_max) for lr, base in pairs]
+        ratio = height(self.last_epoch, self.T_max) / height(self.last_epoch - 1, self.T_max)
         return [ratio * (lr - least) + least for lr in self._rates()]
 
     def _get_closed_form_lr(self) -> list[float]:
-        now = height(self.last_epoch / self.T_max)
+        now = height(self.last_epoch, self.T_max)
         return [self.eta_min + (base - self.eta_min) * now for base in self.base_lrs]
 
 
@@ -54,7 +54,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         for name, length in (("T_0", T_0), ("T_mult", T_mult)):
             if not isinstance(length, int) or length < 1:
                 raise ValueError(
-                    f"CosineAnnealingWarmRestarts: {name} must be a positive integer, it is {length}"
+                    f"CosineAnnealingWarmRestarts: {name} must be a positive integer, not {length}"
                 )
         if not isinstance(eta_min, float | int):
             raise ValueError(
@@ -65,7 +65,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        now = height(self.T_cur / self.T_i)
+        now = height(self.T_cur, self.T_i)
         return [self.eta_min + (base - self.eta_min) * now for base in self.base_lrs]
 
     def step(self, epoch: float | None = None) -> None:
@@ -119,5 +119,5 @@ class WarmupCosineLR(LRScheduler):
         step = self.last_epoch
         if step < self.warmup:
             return [base * (step + 1) / (self.warmup + 1) for base in self.base_lrs]
-        now = height(min(1.0, (step - self.warmup) / (self.total - self.warmup)))
+        now = height(min(step, self.total) - self.warmup, self.total - self.warmup)
         return [self.min_lr + now * (base - self.min_lr) for base in self.base_lrs]

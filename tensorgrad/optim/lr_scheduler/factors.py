@@ -12,7 +12,7 @@ from tensorgrad.optim.optimizer import Optimizer
 
 
 class FactorLR(LRScheduler):
-    """lr <- lr f(step) / f(step - 1): alone, lr = base_lr f(step).  A subclass writes `scale`, f."""
+    """lr <- lr f(step) / f(step - 1): alone, lr = base_lr f(step).  A subclass writes `scale`."""
 
     resumes = True
     """Going on from last_epoch leaves the lr as it is found; False: it is a step as any other."""
@@ -78,7 +78,10 @@ class MultiStepLR(FactorLR):
 
 
 class ConstantLR(FactorLR):
-    """lr = base_lr factor while step < total_iters, then base_lr.  ValueError unless 0 <= factor <= 1."""
+    """lr = base_lr factor while step < total_iters, then base_lr
+
+    ValueError unless 0 <= factor <= 1.
+    """
 
     resumes = False
 

@@ -65,10 +65,10 @@ class ReduceLROnPlateau(LRScheduler):
 
     def _is_better(self, metric: float) -> bool:
         sign = 1 if self.mode == "max" else -1
-        room = 1 + sign * self.threshold
-        bound = (
-            self.best * room if self.threshold_mode == "rel" else self.best + sign * self.threshold
-        )
+        if self.threshold_mode == "rel":
+            bound = self.best * (1 + sign * self.threshold)
+        else:
+            bound = self.best + sign * self.threshold
         return sign * metric > sign * bound
 
     def _reduced(self) -> Iterable[float]:
@@ -82,8 +82,8 @@ class ReduceLROnPlateau(LRScheduler):
         if len(self.min_lrs) != count:
             if self.default_min_lr is None:
                 raise RuntimeError(
-                    f"ReduceLROnPlateau: {len(self.min_lrs)} values of min_lr for {count} parameter "
-                    "groups; add one to min_lrs for each group added"
+                    f"ReduceLROnPlateau: {len(self.min_lrs)} values of min_lr for {count} "
+                    "parameter groups; add one to min_lrs for each group added"
                 )
             self.min_lrs = [self.default_min_lr] * count
         return self.min_lrs
