@@ -57,9 +57,9 @@ def divided(values: Mapping[str, Any], *kinds: type[Settings]) -> list[dict[str,
 
 def check(f: Field[Any], value: Any) -> None:
     """Refuse a value that the field cannot have."""
-    kind = KINDS[str(f.type)]
+    kind = KINDS[type_of(f)]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{f.name} must be of type {f.type}, it is {value!r}")
+        raise TypeError(f"{f.name} must be of type {type_of(f)}, it is {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{f.name} must be finite, it is {value}")
     least, below = f.metadata.get("least"), f.metadata.get("below")
@@ -67,6 +67,11 @@ def check(f: Field[Any], value: Any) -> None:
         raise ValueError(f"{f.name} must be at least {least}, it is {value}")
     if below is not None and value >= below:
         raise ValueError(f"{f.name} must be less than {below}, it is {value}")
+
+
+def type_of(f: Field[Any]) -> str:
+    """The name of the field's type, which is annotated as a type or in quotes."""
+    return f.type if isinstance(f.type, str) else f.type.__name__
 
 
 def offered(*kinds: type[Settings]) -> list[Field[Any]]:

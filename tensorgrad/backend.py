@@ -14,7 +14,7 @@ Array = Any  # np.ndarray or cupy.ndarray, or inside a transform a tracer
 
 
 class device:
-    """Where an array lives: `device("cpu")`, `device("cuda")`, `device("cuda:1")`, `device("cuda", 1)`."""
+    """Where an array lives: `device("cpu")`, `device("cuda:1")`, `device("cuda", 1)`."""
 
     __slots__ = ("index", "type")
 

@@ -73,6 +73,8 @@ def run(
             g, mine = _call_hooks(node, g, sinks, record), False
         if sinks is not None and node in sinks:
             sinks[node], mine = g, False
+            if between is not None and not any(parent in between for parent in node.parents):
+                continue
         if op is None:
             if sinks is None:
                 _receive(node, g, False, record)

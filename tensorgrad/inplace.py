@@ -1,4 +1,4 @@
-"""In-place operations: compute as ever, write the result into the tensor's memory, take over its history.
+"""In-place operations: compute as ever, write the result into the memory, take over its history.
 
 A leaf that requires grad refuses; an input that the op's own rules ask for is copied first.
 """
@@ -25,24 +25,33 @@ from tensorgrad.views import rewritten, shares_a_leaf
 
 def _check(name: str, x: Any) -> None:
     if isinstance(x, Tracer):
-        raise RuntimeError(f"{name}: a value being traced by {type(x).__name__} cannot be changed in place")
+        raise RuntimeError(
+            f"{name}: a value being traced by {type(x).__name__} cannot be changed in place"
+        )
     if mode.careful:
         memory.renew(x)
     if mode.thread.grad and x.node is not None:
         if x.node.op is None:
             raise RuntimeError(
-                f"{name}: a leaf that requires grad cannot be changed in place; do it under no_grad(), or on a clone()"
+                f"{name}: a leaf that requires grad cannot be changed in place; "
+                "do it under no_grad(), or on a clone()"
             )
         if x.node.op.view and shares_a_leaf(x):
             raise RuntimeError(
-                f"{name}: this is a view of a leaf that requires grad; do it under no_grad(), or on a clone()"
+                f"{name}: this is a view of a leaf that requires grad; "
+                "do it under no_grad(), or on a clone()"
             )
     if is_array(x.array) and isinstance(x.array, np.ndarray) and not x.array.flags.writeable:
-        raise RuntimeError(f"{name}: this tensor is read-only memory or was expanded; clone() it first")
+        raise RuntimeError(
+            f"{name}: this tensor is read-only memory or was expanded; clone() it first"
+        )
     if 0 in getattr(x.array, "strides", ()) and x.array.size > 1:
         for n, s in zip(x.shape, x.array.strides):
             if s == 0 and n > 1:
-                raise RuntimeError(f"{name}: several elements of this expanded tensor share memory; clone() it first")
+                raise RuntimeError(
+                    f"{name}: several elements of this expanded tensor share memory; "
+                    "clone() it first"
+                )
 
 
 def touched(x: Tensor, part: Any = None) -> None:
@@ -54,9 +63,13 @@ def touched(x: Tensor, part: Any = None) -> None:
 def assign(name: str, x: Tensor, result: Any) -> Tensor:
     """x's memory and history become those of `result`."""
     if result.shape != x.shape:
-        raise RuntimeError(f"{name}: the result has shape {result.shape}, the tensor changed in place {x.shape}")
+        raise RuntimeError(
+            f"{name}: the result has shape {result.shape}, the tensor changed in place {x.shape}"
+        )
     if category(result.dtype) > category(x.dtype):
-        raise RuntimeError(f"{name}: a result of {result.dtype} cannot be kept in a tensor of {x.dtype}")
+        raise RuntimeError(
+            f"{name}: a result of {result.dtype} cannot be kept in a tensor of {x.dtype}"
+        )
     xp_of(x.array).copyto(x.array, result.array, casting="unsafe")
     touched(x)
     if mode.thread.grad and (x.node is not None or result.node is not None):
@@ -83,9 +96,24 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     direct = op is not None and isinstance(op.source, str) and len(op.inputs) == 2 and not op.floats
 
     def call(x: Any, *args: Any, **kwargs: Any) -> Any:
-        if direct and type(x) is Tensor and x.node is None and not mode.careful and len(args) == 1 and not kwargs:
-            y, a = args[0], x.array  # p.data += step: no history, nothing to check but what NumPy checks
-            if type(y) is Tensor and y.node is None and y.array.dtype is a.dtype and y.array.shape == a.shape:
+        if (
+            direct
+            and type(x) is Tensor
+            and x.node is None
+            and not mode.careful
+            and len(args) == 1
+            and not kwargs
+        ):
+            y, a = (
+                args[0],
+                x.array,
+            )  # p.data += step: no history, nothing to check but what NumPy checks
+            if (
+                type(y) is Tensor
+                and y.node is None
+                and y.array.dtype is a.dtype
+                and y.array.shape == a.shape
+            ):
                 b = y.array
                 if type(a) is type(b) and a.flags.writeable and 0 not in a.strides:
                     op.implementation(type(a))(a, b, a)  # type: ignore[union-attr]
@@ -94,11 +122,26 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
                     return x
         _check(name, x)
         _fresh(*args)
-        recording = mode.thread.grad and (x.node is not None or any(getattr(a, "node", None) is not None for a in args))
-        if direct and not recording and len(args) == 1 and not kwargs and not (mode.careful and mode.thread.watchers):
+        recording = mode.thread.grad and (
+            x.node is not None or any(getattr(a, "node", None) is not None for a in args)
+        )
+        if (
+            direct
+            and not recording
+            and len(args) == 1
+            and not kwargs
+            and not (mode.careful and mode.thread.watchers)
+        ):
             y = args[0].array if type(args[0]) is Tensor else args[0]
-            if type(y) is float and category(x.dtype) == 2 and x.dtype.kind == "f" or (
-                type(y) is type(x.array) and y.dtype == x.dtype and (y.shape == x.shape or y.ndim == 0)
+            if (
+                (type(y) is float
+                and category(x.dtype) == 2
+                and x.dtype.kind == "f")
+                or (
+                    type(y) is type(x.array)
+                    and y.dtype == x.dtype
+                    and (y.shape == x.shape or y.ndim == 0)
+                )
             ):
                 op.implementation(type(x.array))(x.array, y, x.array)  # type: ignore[union-attr]
                 touched(x)
@@ -112,13 +155,15 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 _IN_PLACE = [
-    "add", "sub", "mul", "div", "neg", "square", "reciprocal", "abs", "sign", "floor", "ceil", "round", "trunc",
-    "remainder", "pow", "sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan",
+    "add", "sub", "mul", "div", "neg", "square", "reciprocal", "abs", "sign", "floor", "ceil",
+    "round", "trunc", "remainder", "pow", "sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2",
+    "log10", "log1p", "sin", "cos", "tan",
     "tanh", "sigmoid", "erf", "relu", "clamp", "masked_fill",
 ]  # fmt: skip
 for _name in _IN_PLACE:
     method(in_place(getattr(E, _name), _name + "_"), _name + "_")
-for _dunder, _function in {"__iadd__": E.add, "__isub__": E.sub, "__imul__": E.mul, "__itruediv__": E.div,
+for _dunder, _function in {"__iadd__": E.add, "__isub__": E.sub, "__imul__": E.mul,
+                           "__itruediv__": E.div,
                            "__ipow__": E.pow}.items():  # fmt: skip
     method(in_place(_function, _dunder), _dunder)
 
@@ -129,7 +174,11 @@ set_item = linear(
     "set_item", lambda xp, x, value, /, index: _with_item(x, value, index),
     dx=lambda g, index: _erase(g, index), dvalue=lambda g, index: _read(g, index),
 )  # fmt: skip
-_erase = linear("erase_item", lambda xp, x, /, index: _with_item(x, 0, index), dx=lambda g, index: _erase(g, index))
+_erase = linear(
+    "erase_item",
+    lambda xp, x, /, index: _with_item(x, 0, index),
+    dx=lambda g, index: _erase(g, index),
+)
 
 
 def _with_item(x: Any, value: Any, index: Any) -> Any:
@@ -152,7 +201,9 @@ def setitem(x: Any, index: Any, value: Any) -> None:
     if steps is not None:
         return setitem(_slice(x, steps[0]), steps[1], value)
     if isinstance(value, Tracer):
-        raise RuntimeError("setitem: a traced value cannot be stored in a plain tensor; use where() or cat()")
+        raise RuntimeError(
+            "setitem: a traced value cannot be stored in a plain tensor; use where() or cat()"
+        )
     _fresh(value)
     if type(value) is Tensor and value.node is not None and value.dtype != x.dtype:
         value = cast(value, x.dtype)
@@ -174,7 +225,9 @@ def setitem(x: Any, index: Any, value: Any) -> None:
     node = value.node if type(value) is Tensor else None
     if mode.thread.grad and (x.node is not None or node is not None):
         op: Op = set_item.op
-        made = op.record((x.array, source), (plain,), (x.array,), (x.node, node), lambda array, node: node)
+        made = op.record(
+            (x.array, source), (plain,), (x.array,), (x.node, node), lambda array, node: node
+        )
         rewritten(x, made[0])
 
 
@@ -188,6 +241,7 @@ method(setitem, "__setitem__")
 
 
 # ---- filling
+
 
 def copy_(x: Any, src: Any, non_blocking: bool = False) -> Any:
     """x's elements become src's (broadcast, cast, moved between devices)."""
@@ -207,7 +261,9 @@ def fill_(x: Any, value: Any) -> Any:
     _fresh(value)
     if isinstance(value, Tensor):
         if value.ndim:
-            raise RuntimeError(f"fill_: the value must be a number or a 0-d tensor, not of shape {value.shape}")
+            raise RuntimeError(
+                f"fill_: the value must be a number or a 0-d tensor, not of shape {value.shape}"
+            )
         return assign("fill_", x, cast(value, x.dtype).expand(x.shape))
     x.array.fill(value)
     touched(x)
@@ -237,7 +293,16 @@ def _random(name: str) -> Callable[..., Any]:
     return call
 
 
-for _name in ("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_"):
+for _name in (
+    "uniform_",
+    "normal_",
+    "random_",
+    "bernoulli_",
+    "exponential_",
+    "log_normal_",
+    "cauchy_",
+    "geometric_",
+):
     method(_random(_name), _name)
 for _function in (copy_, fill_, zero_):
     method(_function, _function.__name__)

@@ -15,9 +15,10 @@ watched = False
 
 
 class Node:
-    """One application of `op`: the parents, what each rule asked to keep, the result's shape, the time of birth.
+    """One application of `op`: its parents, what each rule asked to keep, the result's shape.
 
-    parents[i] is None where input i needs no gradient; kept[i] holds the arguments of rule i, in the rule's order.
+    parents[i] is None where input i needs no gradient; kept[i] holds the arguments of rule i, in
+    the rule's order; born is the time of birth.
     A leaf has op None, and in `kept` a weak reference to the tensor that receives the gradient.
     `extra` (usually unset) is a dictionary for hooks, retain_grad and anomaly mode.
     """

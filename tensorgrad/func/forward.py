@@ -1,6 +1,6 @@
 """Forward mode: a Dual carries a value and its derivative along one direction.
 
-No op has a second rule for this; its kind says how the reverse rule, or the op itself, gives the tangent.
+No op has a second rule for this: its kind says how the rule, or the op itself, gives the tangent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reverse mode inside another transform: a tracer whose "arrays" are lower values, on the same Nodes and rules."""
+"""Reverse mode inside a transform: a tracer whose "arrays" are lower values, on the same Nodes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Reverse(Tracer):
 
 
 def pull(outputs: list[tuple[Any, Any]], inputs: list[Reverse]) -> list[Any]:
-    """The gradients of the inputs, given (output, gradient) pairs of one level; None where there is none."""
+    """The gradients of the inputs, given (output, gradient) pairs of one level; None for none."""
     sinks: dict[Node, Any] = {x.node: None for x in inputs}
     level = inputs[0].level if inputs else 0
     roots = [(o.node, g) for o, g in outputs if isinstance(o, Reverse) and o.level == level]
@@ -49,7 +49,7 @@ def pull(outputs: list[tuple[Any, Any]], inputs: list[Reverse]) -> list[Any]:
 def transpose(
     function: Callable[[Any], Any], like: Any, cotangent: Any, shape: tuple[int, ...]
 ) -> Any:
-    """A^T cotangent for a linear function A of a tensor like `like`, whose result is fitted to `shape`."""
+    """A^T cotangent for a linear function A of a tensor like `like`, its result of `shape`."""
     with new_level() as level:
         u = Reverse(zeros_like(like), level)
         out = function(u)

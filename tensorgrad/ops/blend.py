@@ -37,6 +37,10 @@ class Blend:
 
 def _blended(xp: Any, x: Any, dim: int, plan: Blend) -> Any:
     """dim counts from the end."""
+    if not plan.size:  # nothing to pick from
+        shape = list(x.shape)
+        shape[dim] = plan.places.shape[1]
+        return xp.zeros(shape, x.dtype)
     dtype, x = x.dtype, wide(x)
     total = None
     for t, places in enumerate(plan.places):

@@ -37,24 +37,29 @@ def _narrow(y: Any, x: Any) -> Any:
 
 def _formula(x: Any, dims: tuple[int, ...], eps: float) -> tuple[Any, Any, Any]:
     """(x - mean) / sqrt(var + eps), mean, var: the biased variance; dims stay, at size one."""
+    return _standard(x, dims, eps)[:3]
+
+
+def _standard(x: Any, dims: tuple[int, ...], eps: float) -> tuple[Any, Any, Any, Any]:
     wide = _wide(x)
     mean = _mean(wide, dims, True)
     centred = wide - mean
     var = _mean(square(centred), dims, True)
-    return _narrow(centred * rsqrt(var + eps), x), mean, var
+    scale = rsqrt(var + eps)
+    return _narrow(centred * scale, x), mean, var, scale
 
 
-def _slope(gs: Any, out: Any, var: Any, dims: tuple[int, ...], eps: float) -> Any:
-    """dx = (g - mean(g) - out mean(g out)) / deviation + (g_mean + 2 g_var out deviation) / n."""
+def _slope(gs: Any, out: Any, scale: Any, dims: tuple[int, ...]) -> Any:
+    """dx = (g - mean(g) - out mean(g out)) scale + (g_mean + 2 g_var out / scale) / n."""
     g, g_mean, g_var = gs
     n, y, parts = _count(out.shape, dims), _wide(out), []
     if g is not None:
         g = _wide(g)
-        parts.append((g - _mean(g, dims, True) - y * _mean(g * y, dims, True)) * rsqrt(var + eps))
+        parts.append((g - _mean(g, dims, True) - y * _mean(g * y, dims, True)) * scale)
     if g_mean is not None:
         parts.append(g_mean / n)
     if g_var is not None:
-        parts.append(g_var * sqrt(var + eps) * (2 / n) * y)
+        parts.append(g_var / scale * (2 / n) * y)
     total = parts[0]
     for part in parts[1:]:
         total = total + part
@@ -62,9 +67,9 @@ def _slope(gs: Any, out: Any, var: Any, dims: tuple[int, ...], eps: float) -> An
 
 
 _standardize = fused(
-    "standardize", lambda xp, x, /, dims, eps: _formula(x, dims, eps), _formula,
-    outputs=("out", "mean", "var"), visible=3, floats=False,
-    dx=lambda g, out, var, dims, eps: _slope(g, out, var, dims, eps),
+    "standardize", lambda xp, x, /, dims, eps: _standard(x, dims, eps), _formula,
+    outputs=("out", "mean", "var", "scale"), visible=3, floats=False,
+    dx=lambda g, out, scale, dims: _slope(g, out, scale, dims),
 )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from tensorgrad.backend import xp_of
 from tensorgrad.dtypes import category
 from tensorgrad.kinds import discrete, linear
 from tensorgrad.ops.blend import Blend, blend
@@ -16,7 +15,6 @@ from tensorgrad.ops.elementwise import div
 from tensorgrad.ops.reduce import _mean
 from tensorgrad.ops.shape import _reshape
 from tensorgrad.ops.windows import Sizes, Windows, each, fold_windows, how_many, unfold_windows, wide
-from tensorgrad.publish import public, publish
 from tensorgrad.tensor import Tensor
 from tensorgrad.twins import ask
 
@@ -169,8 +167,8 @@ def _windows(
     kernel = each(name, "kernel_size", kernel_size, n)
     s = kernel if stride is None or stride == [] else each(name, "stride", stride, n)
     d, p = each(name, "dilation", dilation, n), each(name, "padding", padding, n, 0)
-    if any(2 * b > e * (k - 1) + 1 for b, e, k in zip(p, d, kernel)):
-        raise RuntimeError(f"{name}: padding {padding} is more than half of the kernel, {kernel_size} with dilation {d}")
+    if any(2 * b > k for b, k in zip(p, kernel)):
+        raise RuntimeError(f"{name}: padding {padding} is more than half of the kernel {kernel_size}")
     out = how_many(size, kernel, s, d, p)
     if ceil_mode:  # one more window where something is left over, if it begins inside
         more = [(o - 1) * c + e * (k - 1) + 1 < m + 2 * b for o, c, e, k, m, b in zip(out, s, d, kernel, size, p)]
