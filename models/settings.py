@@ -8,7 +8,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 KINDS: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
 """The types that a field's annotation admits; a bool is no int here."""
@@ -74,6 +74,20 @@ def type_of(f: Field[Any]) -> str:
     return f.type if isinstance(f.type, str) else f.type.__name__
 
 
-def offered(*kinds: type[Settings]) -> list[Field[Any]]:
-    """The fields that users set, in order."""
-    return [f for kind in kinds for f in fields(kind) if "meaning" in f.metadata]
+class Option(NamedTuple):
+    """A setting as the command line sees it."""
+
+    name: str
+    type: str
+    default: Any
+    meaning: str
+
+
+def options(*kinds: type[Settings]) -> list[Option]:
+    """The settings that users make, in order."""
+    return [
+        Option(f.name, type_of(f), f.default, f.metadata["meaning"])
+        for kind in kinds
+        for f in fields(kind)
+        if "meaning" in f.metadata
+    ]

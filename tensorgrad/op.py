@@ -6,7 +6,6 @@ The signature is read once, when the op is defined; what no rule asks for is not
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import NoneType
@@ -359,12 +358,14 @@ _FACTS: dict[str, Callable[[Any], Any]] = {
 
 
 def _signature(source: str | Callable[..., Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of a source's inputs (positional only, behind xp) and of its parameters."""
     if isinstance(source, str):
         return ("x", "y", "z")[: getattr(np, source).nin], ()
-    kinds = inspect.signature(source).parameters.values()
-    names = [p.name for p in kinds if p.kind is p.POSITIONAL_ONLY]
-    return tuple(names[1:]), tuple(p.name for p in kinds if p.kind is not p.POSITIONAL_ONLY)
+    code = source.__code__  # inspect.signature would take most of the time of `import tensorgrad`
+    names = code.co_varnames[: code.co_argcount]
+    return names[1 : code.co_posonlyargcount], names[code.co_posonlyargcount :]
 
 
 def _asks(rule: Rule | None) -> tuple[str, ...]:
-    return () if rule is None else tuple(inspect.signature(rule).parameters)[1:]
+    """What a rule asks for: the names of its arguments behind g."""
+    return () if rule is None else rule.__code__.co_varnames[1 : rule.__code__.co_argcount]

@@ -130,6 +130,8 @@ class Tensor(Operable):
         self.array = data if isinstance(data, np.ndarray) or hasattr(data, "get") else _floats(data)
         self.node = node
         self.grad = None
+        if mode.careful and mode.thread.inference:
+            self.__dict__["inference"] = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -182,7 +184,7 @@ class Tensor(Operable):
                     "requires_grad_: only floating-point tensors have gradients, "
                     f"this one is {self.dtype}"
                 )
-            if "inference" in self.__dict__:
+            if self.is_inference() and not mode.thread.inference:
                 raise RuntimeError(
                     "requires_grad_: this tensor was made under inference_mode; "
                     "clone() it outside first"
@@ -199,6 +201,10 @@ class Tensor(Operable):
     def grad_fn(self) -> Node | None:
         """The node that made this tensor; None for leaves."""
         return None if self.is_leaf else self.node
+
+    def is_inference(self) -> bool:
+        """Whether it was made under inference_mode: it can never require grad outside."""
+        return "inference" in self.__dict__
 
     def detach(self) -> Tensor:
         """The same memory without history.  Backward's checks see in-place changes through it."""

@@ -121,7 +121,9 @@ def _arguments(inputs: Any) -> tuple[Any, ...]:
     if not moving:
         raise ValueError("gradcheck: at least one input must be a tensor that requires grad")
     for i, x in moving:
-        if any(s == 0 and n > 1 for s, n in zip(x.array.strides, x.shape, strict=True)):
+        if x.array.size and any(
+            s == 0 and n > 1 for s, n in zip(x.array.strides, x.shape, strict=True)
+        ):
             raise ValueError(
                 f"gradcheck: elements of input {i} share memory (it was expanded); clone() it first"
             )

@@ -1,11 +1,10 @@
 """Activations beyond relu, sigmoid, tanh and gelu: the value and the slope of each, side by side.
 
-At a kink the slope is PyTorch's, and what overflows in a branch not taken does not reach the result.
+At a kink the slope is PyTorch's; what overflows in a branch not taken does not reach the result.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,18 +24,22 @@ __all__ = ["celu", "celu_", "hardshrink", "prelu", "selu", "selu_", "threshold",
 
 
 def on_floats(name: str, source: Callable[..., Any], **rules: Any) -> Any:
-    """An elementwise op that refuses integers; half types pass by way of float32, as in PyTorch's kernels."""
+    """An elementwise op that refuses integers.
 
-    @functools.wraps(source)  # an op reads the names of its inputs from the signature
-    def run(xp: Any, x: Any, *others: Any) -> Any:
+    Half types pass by way of float32, as they do in PyTorch's kernels.
+    """
+    function = elementwise(name, source, floats=False, **rules)
+
+    def guarded(xp: Any, x: Any, *others: Any) -> Any:
         if category(x.dtype) != 2:
-            raise RuntimeError(f"{name}: expected a floating-point tensor, not {x.dtype}; use x.float()")
+            raise RuntimeError(f"{name}: expected floats, not {x.dtype}; use x.float()")
         if x.dtype.itemsize > 2:
             return source(xp, x, *others)
         wide = [y.astype(np.float32) if is_array(y) else y for y in (x, *others)]
         return xp.asarray(source(xp, *wide)).astype(x.dtype)
 
-    return elementwise(name, run, floats=False, **rules)
+    function.op.source = guarded
+    return function
 
 
 # ---- straight above zero, exponential below
@@ -71,7 +74,10 @@ _prelu = on_floats(
     dweight=lambda g, x: where(x > 0, 0.0, g * x),
 )  # fmt: skip
 _threshold = elementwise(
-    "threshold", lambda xp, x, /, threshold, value: xp.where(x <= x.dtype.type(threshold), x.dtype.type(value), x),
+    "threshold",
+    lambda xp, x, /, threshold, value: xp.where(
+        x <= x.dtype.type(threshold), x.dtype.type(value), x
+    ),
     floats=False, dx=lambda g, x, threshold: where(x <= threshold, 0.0, g),
 )  # fmt: skip
 
@@ -79,15 +85,9 @@ _threshold = elementwise(
 def _clamp(name: str) -> Any:
     """min(max(x, low), high), whose slope is 0 at the ends already, unlike clamp's."""
     return elementwise(
-        name, _clipped_numbers, floats=False,
+        name, lambda xp, x, /, low, high: _clipped(xp, x, low, high), floats=False,
         dx=lambda g, x, low, high: where((x <= low) | (x >= high), 0.0, g),
     )  # fmt: skip
-
-
-def _clipped_numbers(xp: Any, x: Any, /, low: Any, high: Any) -> Any:
-    if category(x.dtype) == 0:
-        raise RuntimeError("hardtanh, relu6: expected numbers, not bool")
-    return _clipped(xp, x, low, high)
 
 
 _hardtanh, _relu6 = _clamp("hardtanh"), _clamp("relu6")
@@ -104,14 +104,18 @@ _hardshrink = on_floats(
     dx=lambda g, x, lambd: where((x >= -lambd) & (x <= lambd), 0.0, g),
 )  # fmt: skip
 _softshrink = on_floats(
-    "softshrink", lambda xp, x, /, lambd: xp.where(x > lambd, x - lambd, xp.where(x < -lambd, x + lambd, x * 0)),
+    "softshrink", lambda xp, x, /, lambd: x - xp.clip(x, -lambd, lambd),
     dx=lambda g, x, lambd: where((x >= -lambd) & (x <= lambd), 0.0, g),
 )  # fmt: skip
 
 # ---- smooth
 
-_silu = on_floats("silu", lambda xp, x, /: x / (1 + xp.exp(-x)), dx=lambda g, x: g * _silu_slope(x))
-_mish = on_floats("mish", lambda xp, x, /: x * _tanh_softplus(x), dx=lambda g, x: g * _mish_slope(x))
+_silu = on_floats(
+    "silu", lambda xp, x, /: x / (1 + xp.exp(-x)), dx=lambda g, x: g * _silu_slope(x)
+)
+_mish = on_floats(
+    "mish", lambda xp, x, /: x * _tanh_softplus(x), dx=lambda g, x: g * _mish_slope(x)
+)
 _logsigmoid = on_floats(
     "logsigmoid", lambda xp, x, /: xp.minimum(x, 0) - xp.log1p(xp.exp(-xp.abs(x))),
     dx=lambda g, x: g * sigmoid(-x),
@@ -120,8 +124,14 @@ _softplus = on_floats(
     "softplus", lambda xp, x, /, beta, threshold: _soft_ramp(xp, x, beta, threshold),
     dx=lambda g, x, beta, threshold: where(x * beta > threshold, g, g * sigmoid(x * beta)),
 )  # fmt: skip
-_softsign = elementwise("softsign", lambda xp, x, /: x / (1 + xp.abs(x)), dx=lambda g, x: g / square(1 + abs(x)))
-_tanhshrink = elementwise("tanhshrink", lambda xp, x, /: x - xp.tanh(x), dx=lambda g, x: g * square(tanh(x)))
+_softsign = elementwise(
+    "softsign", lambda xp, x, /: x / (1 + xp.abs(x)), dx=lambda g, x: g / square(1 + abs(x))
+)
+_tanhshrink = elementwise(
+    "tanhshrink", lambda xp, x, /: x - xp.tanh(x), dx=lambda g, x: g * square(tanh(x))
+)
+for _function in (_hardtanh, _relu6, _threshold, _softsign, _tanhshrink):
+    _function.op.bools = False
 
 
 def _silu_slope(x: Any) -> Any:
@@ -210,8 +220,6 @@ def mish(input: Any, inplace: bool = False) -> Any:
 
 def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Any:
     """y = x where x > threshold, else value."""
-    if category(input.dtype) == 0:
-        raise RuntimeError("threshold: expected numbers, not bool")
     return _run(_threshold, input, inplace, threshold, value)
 
 
@@ -228,7 +236,7 @@ def softshrink(input: Any, lambd: float = 0.5) -> Any:
 
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
-    """y = log(1 + exp(beta x)) / beta, and x itself where beta x > threshold.  Dugas et al. 2001."""
+    """y = log(1 + exp(beta x)) / beta, x itself where beta x > threshold.  Dugas et al. 2001."""
     return _softplus(input, beta, threshold)
 
 
@@ -253,14 +261,15 @@ def softmin(input: Any, dim: int, dtype: Any = None) -> Any:
 
 
 def glu(input: Any, dim: int = -1) -> Any:
-    """y = a sigmoid(b), a and b the halves of x along a dim: (..., 2n, ...) -> (..., n, ...).  Dauphin et al. 2016."""
+    """y = a sigmoid(b), a and b the halves of x along a dim.  Dauphin et al. 2016."""
     if not input.ndim:
         raise RuntimeError("glu: a 0-d tensor cannot be halved")
     d = one_dim("glu", dim, input.ndim)
     half, rest = divmod(input.shape[d], 2)
     if rest or category(input.dtype) != 2:
         raise RuntimeError(
-            f"glu: expected floats of an even size along dim {dim}, not {input.dtype} of shape {input.shape}"
+            f"glu: expected floats of an even size along dim {dim}, "
+            f"not {input.dtype} of shape {input.shape}"
         )
     a, b = _split(input, (half, half), d)
     return a * sigmoid(b)
@@ -277,9 +286,13 @@ def prelu(input: Any, weight: Any) -> Any:
         raise RuntimeError(f"prelu: weight must have one dim at most, its shape is {weight.shape}")
     channels = input.shape[1] if input.ndim > 1 else 1
     if weight.numel() not in (1, channels):
-        raise RuntimeError(f"prelu: {weight.numel()} weights for {channels} channels, an input of shape {input.shape}")
-    ones = (1,) * input.ndim
-    return _prelu(input, _reshape(weight, ones if weight.numel() == 1 else (1, channels, *ones[2:])))
+        raise RuntimeError(
+            f"prelu: {weight.numel()} weights for {channels} channels, an input of shape {input.shape}"
+        )
+    shape = [1] * input.ndim
+    if input.ndim > 1:
+        shape[1] = weight.numel()
+    return _prelu(input, _reshape(weight, tuple(shape)))
 
 
 def celu_(input: Any, alpha: float = 1.0) -> Any:

@@ -1,6 +1,6 @@
-"""Losses beyond cross-entropy and squares: compositions, and primitives where the slope needs care.
+"""Losses beyond cross-entropy and squares: compositions, and primitives where slopes need care.
 
-PyTorch's old size_average and reduce do not exist, so what comes after them in its signatures is given by keyword.
+PyTorch's old size_average and reduce do not exist; what follows them there is given by keyword.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.dtypes import category
-from tensorgrad.kinds import elementwise
+from tensorgrad.ops import elementwise as E
 from tensorgrad.ops.activations import _logsigmoid, on_floats
 from tensorgrad.ops.contractions import einsum
-from tensorgrad.ops.elementwise import _clip, abs, clamp_min, exp, log, log1p, minimum, ones_like, sqrt, square, where
+from tensorgrad.ops.elementwise import clamp_min, exp, log, log1p, sqrt, square, where
 from tensorgrad.ops.norms import _at_least, pairwise_distance
 from tensorgrad.ops.reduce import _sum
 from tensorgrad.ops.shape import unsqueeze
@@ -31,39 +31,51 @@ def reduced(name: str, loss: Any, reduction: str) -> Any:
     return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
 
 
-def _warn_of_shapes(name: str, input: Any, target: Any) -> None:
+def _difference(name: str, input: Any, target: Any) -> Any:
+    """x - y; a warning where shapes differ, which broadcasting would hide."""
     if input.shape != target.shape:
         warnings.warn(
-            f"{name}: a target of shape {target.shape} is broadcast against an input of shape {input.shape}, "
-            "which is seldom meant; give them the same shape",
+            f"{name}: a target of shape {target.shape} is broadcast against an input of shape "
+            f"{input.shape}, which is seldom meant; give both the same shape",
             stacklevel=3,
         )
+    return input - target
 
 
 def _same_shape(name: str, input: Any, target: Any) -> None:
     if input.shape != target.shape:
-        raise ValueError(f"{name}: a target of shape {target.shape} for an input of shape {input.shape}")
+        raise ValueError(
+            f"{name}: a target of shape {target.shape} for an input of shape {input.shape}"
+        )
+
+
+def _weighted(name: str, loss: Any, weight: Any, exactly: bool = False) -> Any:
+    """loss weight, which broadcasts to the loss's shape, or has exactly that."""
+    if weight is None:
+        return loss
+    told = f"{name}: weights of shape {weight.shape} for a loss of shape {loss.shape}"
+    if exactly and weight.shape != loss.shape:
+        raise ValueError(told)
+    product = loss * weight
+    if product.shape != loss.shape:
+        raise RuntimeError(told)
+    return product
 
 
 # ---- distances between numbers
 
 _huber = on_floats(
     "huber",
-    lambda xp, x, /, delta: xp.where(xp.abs(x) < delta, 0.5 * x * x, delta * (xp.abs(x) - 0.5 * delta)),
-    dx=lambda g, x, delta: g * _clip(x, -delta, delta),
+    lambda xp, x, /, delta: xp.where(
+        xp.abs(x) < delta, 0.5 * x * x, delta * (xp.abs(x) - 0.5 * delta)
+    ),
+    dx=lambda g, x, delta: g * E._clip(x, -delta, delta),
 )  # fmt: skip
-
-
-def _weighted(name: str, loss: Any, weight: Any) -> Any:
-    if weight is not None and weight.shape != loss.shape:
-        raise ValueError(f"{name}: weights of shape {weight.shape} for a loss of shape {loss.shape}")
-    return loss if weight is None else loss * weight
 
 
 def l1_loss(input: Any, target: Any, *, reduction: str = "mean", weight: Any = None) -> Any:
     """loss = weight |x - y|; its mean is over the sum of the weights."""
-    _warn_of_shapes("l1_loss", input, target)
-    loss = _weighted("l1_loss", abs(input - target), weight)
+    loss = _weighted("l1_loss", abs(_difference("l1_loss", input, target)), weight, True)
     if weight is not None and reduction == "mean":
         return loss.sum() / weight.sum()
     return reduced("l1_loss", loss, reduction)
@@ -72,33 +84,39 @@ def l1_loss(input: Any, target: Any, *, reduction: str = "mean", weight: Any = N
 def huber_loss(
     input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
 ) -> Any:
-    """loss = weight d^2 / 2 where d = |x - y| < delta, else weight delta (d - delta / 2).  Huber 1964."""
-    _warn_of_shapes("huber_loss", input, target)
+    """loss = weight d^2 / 2 where d = |x - y| < delta, else weight delta (d - delta / 2).
+
+    Huber 1964.
+    """
+    name = "huber_loss"
     if delta <= 0:
-        raise RuntimeError(f"huber_loss: delta must be positive, it is {delta}")
-    return reduced("huber_loss", _weighted("huber_loss", _huber(input - target, delta), weight), reduction)
+        raise RuntimeError(f"{name}: delta must be positive, it is {delta}")
+    loss = _huber(_difference(name, input, target), delta)
+    return reduced(name, _weighted(name, loss, weight, True), reduction)
 
 
-def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0) -> Any:
+def smooth_l1_loss(
+    input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0
+) -> Any:
     """loss = d^2 / (2 beta) where d = |x - y| < beta, else d - beta / 2.  Girshick 2015."""
-    _warn_of_shapes("smooth_l1_loss", input, target)
+    name = "smooth_l1_loss"
     if beta < 0:
-        raise RuntimeError(f"smooth_l1_loss: beta must not be negative, it is {beta}")
-    difference = input - target
-    return reduced("smooth_l1_loss", _huber(difference, beta) / beta if beta else abs(difference), reduction)
+        raise RuntimeError(f"{name}: beta must not be negative, it is {beta}")
+    difference = _difference(name, input, target)
+    return reduced(name, _huber(difference, beta) / beta if beta else abs(difference), reduction)
 
 
 # ---- probabilities
 
 
 def _surprise(xp: Any, x: Any, target: Any) -> Any:
-    """-(t log x + (1 - t) log(1 - x)); a logarithm is -100 at least, so that no loss is infinite."""
-    if xp is np:
+    """-(y log x + (1 - y) log(1 - x)), each logarithm at least -100, so that none is infinite."""
+    if xp is np:  # a GPU would have to be waited for
         for what, p in (("input", x), ("target", target)):
             if not ((p >= 0) & (p <= 1)).all():
                 raise RuntimeError(
                     f"binary_cross_entropy: every {what} must lie between 0 and 1; "
-                    "binary_cross_entropy_with_logits takes any number"
+                    "binary_cross_entropy_with_logits takes inputs of any size"
                 )
     return (target - 1) * xp.maximum(xp.log1p(-x), -100) - target * xp.maximum(xp.log(x), -100)
 
@@ -110,60 +128,54 @@ _binary_cross_entropy = on_floats(
 )  # fmt: skip
 
 
-def binary_cross_entropy(input: Any, target: Any, weight: Any = None, *, reduction: str = "mean") -> Any:
+def binary_cross_entropy(
+    input: Any, target: Any, weight: Any = None, *, reduction: str = "mean"
+) -> Any:
     """loss = -weight (y log x + (1 - y) log(1 - x)) for probabilities x and y.
 
     weight broadcasts to the input.  No logarithm is taken to be less than -100.
     """
-    _same_shape("binary_cross_entropy", input, target)
+    name = "binary_cross_entropy"
+    _same_shape(name, input, target)
     if input.dtype != target.dtype:
-        raise RuntimeError(f"binary_cross_entropy: a target of {target.dtype} for an input of {input.dtype}")
-    loss = _binary_cross_entropy(input, target)
-    return reduced("binary_cross_entropy", _times("binary_cross_entropy", loss, weight), reduction)
+        raise RuntimeError(f"{name}: a target of {target.dtype} for an input of {input.dtype}")
+    return reduced(name, _weighted(name, _binary_cross_entropy(input, target), weight), reduction)
 
 
 def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
 ) -> Any:
-    """loss = -weight (pos_weight y log s + (1 - y) log(1 - s)), s = sigmoid(x), for any number x.
+    """loss = -weight (pos_weight y log s + (1 - y) log(1 - s)), s = sigmoid(x), for any x.
 
-    weight and pos_weight broadcast to the input.  log s is taken at once, so nothing overflows.
+    weight and pos_weight broadcast to the input.  log s is taken in one step: nothing overflows.
     """
     name = "binary_cross_entropy_with_logits"
     _same_shape(name, input, target)
     log_s = _logsigmoid(input)
-    positive = log_s if pos_weight is None else _times(name, log_s, 1 + (pos_weight - 1) * target)
-    loss = (1 - target) * input - positive
-    return reduced(name, _times(name, loss, weight), reduction)
-
-
-def _times(name: str, loss: Any, weight: Any) -> Any:
-    """loss weight, whose shape must be the loss's."""
-    if weight is None:
-        return loss
-    if (product := loss * weight).shape != loss.shape:
-        raise RuntimeError(f"{name}: a weight of shape {weight.shape} for a loss of shape {loss.shape}")
-    return product
+    if pos_weight is not None:
+        log_s = _weighted(name, log_s, 1 + (pos_weight - 1) * target)
+    return reduced(name, _weighted(name, (1 - target) * input - log_s, weight), reduction)
 
 
 _x_log_x = on_floats(
-    "x_log_x", lambda xp, x, /: xp.where(x == 0, 0, x * xp.log(x)), dx=lambda g, x: g * (1 + log(x))
-)
+    "x_log_x", lambda xp, x, /: xp.where(x == 0, 0, x * xp.log(x)),
+    dx=lambda g, x: g * (1 + log(x)),
+)  # fmt: skip
 
 
 def kl_div(
     input: Any, target: Any, *, reduction: str = "mean", log_target: bool = False
 ) -> Any:
-    """loss = y (log y - x) for log-probabilities x and probabilities y; log_target: y, too, is a logarithm.
+    """loss = y (log y - x) for log-probabilities x and probabilities y; log_target: y is log y.
 
-    reduction "batchmean" divides the sum by the number of samples, as Kullback and Leibler 1951 do; "mean" by the
-    number of elements.
+    reduction "batchmean" divides the sum by the number of samples, which is the divergence of
+    Kullback and Leibler 1951; "mean" divides it by the number of elements.
     """
-    if category(input.dtype) < 2 or category(target.dtype) < 2:
-        raise RuntimeError(f"kl_div: expected floats, not {input.dtype} and {target.dtype}; use x.float()")
+    if category(input.dtype) != 2 or category(target.dtype) != 2:
+        raise RuntimeError(f"kl_div: expected floats, not {input.dtype} and {target.dtype}")
     if reduction == "mean":
         warnings.warn(
-            "kl_div: 'mean' divides by the number of elements; 'batchmean', by the number of samples, is the divergence",
+            "kl_div: 'mean' is the average over elements; the divergence is 'batchmean'",
             stacklevel=2,
         )
     loss = exp(target) * (target - input) if log_target else _x_log_x(target) - target * input
@@ -176,7 +188,7 @@ def poisson_nll_loss(
     input: Any, target: Any, log_input: bool = True, full: bool = False, *, eps: float = 1e-8,
     reduction: str = "mean",
 ) -> Any:  # fmt: skip
-    """loss = exp(x) - y x for the logarithm x of the rate; log_input=False: x - y log(x + eps) for the rate itself.
+    """loss = exp(x) - y x, x the logarithm of the rate; log_input=False: x - y log(x + eps).
 
     full adds Stirling's y log y - y + log(2 pi y) / 2 where y > 1.
     """
@@ -188,24 +200,28 @@ def poisson_nll_loss(
 
 
 def gaussian_nll_loss(
-    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
-) -> Any:
+    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Any:  # fmt: skip
     """loss = (log v + (x - y)^2 / v) / 2, v = max(var, eps).  Nix and Weigend 1994.
 
-    var: a float, the input's shape, or that with its last size missing or one size 1.  full adds log(2 pi) / 2.
+    var: a float, or of the input's shape, its last size missing or one size 1.  full adds
+    log(2 pi) / 2.
     """
+    name = "gaussian_nll_loss"
     if isinstance(var, float):
-        var = ones_like(input) * var
-    elif var.shape != input.shape:
-        if var.shape == input.shape[:-1]:
-            var = unsqueeze(var, -1)
-        elif var.ndim != input.ndim or sum(m for n, m in zip(input.shape, var.shape) if n != m) != 1:
-            raise ValueError(f"gaussian_nll_loss: a var of shape {var.shape} for an input of shape {input.shape}")
+        var = E.ones_like(input) * var
+    elif var.shape == input.shape[:-1]:
+        var = unsqueeze(var, -1)
+    elif var.shape != input.shape and (
+        var.ndim != input.ndim or sum(m for n, m in zip(input.shape, var.shape) if n != m) != 1
+    ):
+        raise ValueError(f"{name}: var has shape {var.shape}, the input {input.shape}")
     if bool((var < 0).any()):
-        raise ValueError("gaussian_nll_loss: var has negative elements")
+        raise ValueError(f"{name}: var has negative elements")
     v = _at_least(var, eps)
     loss = 0.5 * (log(v) + square(input - target) / v)
-    return reduced("gaussian_nll_loss", loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+    return reduced(name, loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 
 
 # ---- margins
@@ -224,16 +240,19 @@ def hinge_embedding_loss(
     return reduced("hinge_embedding_loss", apart + where(target != -1, input, 0), reduction)
 
 
+def _same_rank(name: str, **inputs: Any) -> None:
+    if len({x.ndim for x in inputs.values()}) > 1:
+        shapes = ", ".join(f"{key} {x.shape}" for key, x in inputs.items())
+        raise RuntimeError(f"{name}: the tensors need equally many dims: {shapes}")
+
+
 def margin_ranking_loss(
     input1: Any, input2: Any, target: Any, margin: float = 0.0, *, reduction: str = "mean"
 ) -> Any:
     """loss = max(0, margin - y (x1 - x2)), y = 1 where x1 should be the greater, else -1."""
-    if not input1.ndim == input2.ndim == target.ndim:
-        raise RuntimeError(
-            "margin_ranking_loss: inputs and target need equally many dims, their shapes are "
-            f"{input1.shape}, {input2.shape} and {target.shape}"
-        )
-    return reduced("margin_ranking_loss", clamp_min(margin - target * (input1 - input2), 0), reduction)
+    name = "margin_ranking_loss"
+    _same_rank(name, input1=input1, input2=input2, target=target)
+    return reduced(name, clamp_min(margin - target * (input1 - input2), 0), reduction)
 
 
 def cosine_embedding_loss(
@@ -241,39 +260,38 @@ def cosine_embedding_loss(
 ) -> Any:
     """loss = 1 - cos(x1, x2) where y = 1, max(0, cos(x1, x2) - margin) where y = -1.
 
-    (N, D), (N, D), (N) or (D), (D), ().
+    x1 and x2 (N, D), y (N); or (D), (D) and ().
     """
+    name = "cosine_embedding_loss"
     if target.ndim > 1 or not input1.ndim == input2.ndim == target.ndim + 1:
         raise RuntimeError(
-            "cosine_embedding_loss: expected inputs (N, D) and a target (N), or (D) and (), not "
+            f"{name}: expected inputs (N, D) and a target (N), or (D) and (), not "
             f"{input1.shape}, {input2.shape} and {target.shape}"
         )
     d, small = (target.ndim,), 1e-12
     lengths = (_sum(square(input1), d, False) + small) * (_sum(square(input2), d, False) + small)
     cos = _sum(input1 * input2, d, False) / sqrt(lengths)
-    loss = where(target == 1, 1 - cos, 0) + where(target == -1, clamp_min(cos - margin, 0), 0)
-    return reduced("cosine_embedding_loss", loss, reduction)
+    apart = where(target == -1, clamp_min(cos - margin, 0), 0)
+    return reduced(name, where(target == 1, 1 - cos, 0) + apart, reduction)
 
 
 def triplet_margin_loss(
-    anchor: Any, positive: Any, negative: Any, margin: float = 1.0, p: float = 2, eps: float = 1e-6,
-    swap: bool = False, *, reduction: str = "mean",
+    anchor: Any, positive: Any, negative: Any, margin: float = 1.0, p: float = 2,
+    eps: float = 1e-6, swap: bool = False, *, reduction: str = "mean",
 ) -> Any:  # fmt: skip
-    """loss = max(0, margin + d(a, p) - d(a, n)), d the distance of norm p; (N, D) three times, or (D).
+    """loss = max(0, margin + d(a, p) - d(a, n)), d the distance of norm p; (N, D) each, or (D).
 
     swap: the lesser of d(a, n) and d(p, n) in the place of d(a, n).  Balntas et al. 2016.
     """
+    name = "triplet_margin_loss"
     if margin <= 0:
-        raise ValueError(f"triplet_margin_loss: margin must be greater than 0, it is {margin}")
-    if not anchor.ndim == positive.ndim == negative.ndim:
-        raise RuntimeError(
-            "triplet_margin_loss: anchor, positive and negative need equally many dims, their shapes are "
-            f"{anchor.shape}, {positive.shape} and {negative.shape}"
-        )
-    near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
+        raise ValueError(f"{name}: margin must be greater than 0, it is {margin}")
+    _same_rank(name, anchor=anchor, positive=positive, negative=negative)
+    near = pairwise_distance(anchor, positive, p, eps)
+    far = pairwise_distance(anchor, negative, p, eps)
     if swap:
-        far = minimum(far, pairwise_distance(positive, negative, p, eps))
-    return reduced("triplet_margin_loss", clamp_min(margin + near - far, 0), reduction)
+        far = E.minimum(far, pairwise_distance(positive, negative, p, eps))
+    return reduced(name, clamp_min(margin + near - far, 0), reduction)
 
 
 # ---- a product of two inputs
@@ -281,16 +299,12 @@ def triplet_margin_loss(
 
 def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
     """y[k] = x1^T weight[k] x2 + bias[k]: (..., I), (..., J), (K, I, J), (K) -> (..., K)."""
-    shapes = (input1.shape, input2.shape, weight.shape)
-    fits = (
-        input1.shape[:-1] == input2.shape[:-1] and input1.ndim == input2.ndim
-        and tuple(weight.shape[1:]) == (*input1.shape[-1:], *input2.shape[-1:])
-        and (bias is None or tuple(bias.shape) == weight.shape[:1])
-    )  # fmt: skip
-    if not fits:
+    a, b, w = (tuple(x.shape) for x in (input1, input2, weight))
+    c = w[:1] if bias is None else tuple(bias.shape)
+    if a[:-1] != b[:-1] or w[1:] != a[-1:] + b[-1:] or len(w) != 3 or c != w[:1]:
         raise RuntimeError(
-            f"bilinear: inputs of shapes {shapes[0]} and {shapes[1]}, a weight {shapes[2]} and a bias "
-            f"{None if bias is None else bias.shape} do not fit: (..., I), (..., J), (K, I, J), (K)"
+            f"bilinear: inputs of shapes {a} and {b}, a weight {w} and a bias {c} do not fit: "
+            "they should be (..., I), (..., J), (K, I, J) and (K)"
         )
     y = einsum("...i,kij,...j->...k", input1, weight, input2)
     return y if bias is None else y + bias

@@ -1,4 +1,4 @@
-"""Normalisation over a batch, over groups of channels or single ones, by root mean square and by norm; distances."""
+"""Normalisation by batch, by groups of channels, by root mean square, by norm; distances."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.convert import cast
-from tensorgrad.dtypes import category, result_type
+from tensorgrad.dtypes import category, float32, result_type
 from tensorgrad.inplace import copy_
 from tensorgrad.kinds import elementwise, fused
 from tensorgrad.mode import no_grad
-from tensorgrad.ops.elementwise import clamp_min, rsqrt, sqrt, square
+from tensorgrad.ops.elementwise import clamp_min, rsqrt, square
 from tensorgrad.ops.layer_norm import _rows
 from tensorgrad.ops.reduce import _count, _is_half, _mean, _sum, norm
 from tensorgrad.ops.shape import _reshape, all_dims
@@ -25,10 +25,11 @@ __all__ = ["cosine_similarity", "pairwise_distance"]
 
 def _wide(x: Any) -> Any:
     """Half types as float32: their squares overflow, and their sums round."""
-    return cast(x, np.dtype(np.float32)) if _is_half(x) else x
+    return cast(x, float32) if _is_half(x) else x
 
 
 def _narrow(y: Any, x: Any) -> Any:
+    """y in x's dtype."""
     return y if y.dtype == x.dtype else cast(y, x.dtype)
 
 
@@ -73,35 +74,25 @@ _standardize = fused(
 )  # fmt: skip
 
 
-# ---- what all of them check and do
+# ---- what they share
 
 
 def _check(name: str, x: Any, channels: int, **vectors: Any) -> None:
     """Floats, and vectors with one number per channel; RuntimeError says which is not."""
     if category(x.dtype) != 2:
-        raise RuntimeError(f"{name}: expected a floating-point tensor, not {x.dtype}; use x.float()")
+        raise RuntimeError(f"{name}: expected floats, not {x.dtype}; use x.float()")
     for key, vector in vectors.items():
         if vector is not None and tuple(vector.shape) != (channels,):
             raise RuntimeError(
-                f"{name}: {key} should have shape ({channels},), one number per channel, not {vector.shape}"
+                f"{name}: {key} should have shape ({channels},), one number per channel, "
+                f"not {vector.shape}"
             )
 
 
-def _scaled(x: Any, weight: Any, bias: Any) -> Any:
-    """x weight + bias, along the second dim, in x's dtype whatever theirs."""
-    y = x if weight is None else x * _along_channels(weight, x.ndim)
-    y = y if bias is None else y + _along_channels(bias, x.ndim)
-    return _narrow(y, x)
-
-
-def _normal_rows(x: Any, count: int, size: int, eps: float) -> Any:
-    """x cut into rows, each less its mean and over its deviation; what layer_norm does, by its kernels."""
-    return _reshape(_rows(_reshape(x, (count, size)), None, None, eps), x.shape) if count * size else x
-
-
-def _along_channels(vector: Any, ndim: int) -> Any:
-    """(C) -> (C, 1, ...), which stretches over (N, C, ...)."""
-    return vector if ndim == 2 else _reshape(vector, (vector.shape[0],) + (1,) * (ndim - 2))
+def _both(name: str, running_mean: Any, running_var: Any) -> bool:
+    if (running_mean is None) != (running_var is None):
+        raise ValueError(f"{name}: give both running_mean and running_var, or neither")
+    return running_mean is not None
 
 
 def _track(running: Any, new: Any, momentum: float) -> None:
@@ -112,10 +103,23 @@ def _track(running: Any, new: Any, momentum: float) -> None:
         copy_(running, running * (1 - momentum) + new * momentum)
 
 
-def _has_running(name: str, running_mean: Any, running_var: Any) -> bool:
-    if (running_mean is None) != (running_var is None):
-        raise ValueError(f"{name}: give both running_mean and running_var, or neither")
-    return running_mean is not None
+def _scaled(x: Any, weight: Any, bias: Any) -> Any:
+    """x weight + bias, along the second dim, in x's dtype whatever theirs."""
+    y = x if weight is None else x * _along_channels(weight, x.ndim)
+    y = y if bias is None else y + _along_channels(bias, x.ndim)
+    return _narrow(y, x)
+
+
+def _along_channels(vector: Any, ndim: int) -> Any:
+    """(C) -> (C, 1, ...), which stretches over (N, C, ...)."""
+    return vector if ndim == 2 else _reshape(vector, (vector.shape[0],) + (1,) * (ndim - 2))
+
+
+def _by_rows(x: Any, count: int, size: int, eps: float) -> Any:
+    """x cut into rows, each less its mean and over its deviation: layer_norm's kernels do it."""
+    if not count * size:
+        return x
+    return _reshape(_rows(_reshape(x, (count, size)), None, None, eps), x.shape)
 
 
 # ---- the public functions
@@ -125,92 +129,109 @@ def batch_norm(
     input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Any:  # fmt: skip
-    """y = (x - mean) / sqrt(var + eps) * weight + bias, channel by channel.  Ioffe and Szegedy 2015.
+    """y = (x - mean) / sqrt(var + eps) * weight + bias, channel by channel.
 
-    input (N, C, ...); the others (C), or None.  Training: statistics of this batch, with the biased variance; the
-    running ones move by `momentum` towards them, with the unbiased variance.  Else: the running ones.
+    input (N, C, ...); the others (C), or None.  In training the statistics are the batch's, with
+    the biased variance, and the running ones move by `momentum` towards them, with the unbiased
+    one; otherwise the running ones serve.  Ioffe and Szegedy 2015.
     """
-    if input.ndim < 2:
-        raise IndexError(f"batch_norm: expected an input (N, C, ...), not one of shape {input.shape}")
-    channels, shape = input.shape[1], input.shape
-    _check("batch_norm", input, channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
-    tracked = _has_running("batch_norm", running_mean, running_var)
+    name, shape = "batch_norm", input.shape
+    if len(shape) < 2:
+        raise IndexError(f"{name}: expected an input (N, C, ...), not one of shape {shape}")
+    channels = shape[1]
+    _check(name, input, channels, running_mean=running_mean, running_var=running_var,
+           weight=weight, bias=bias)  # fmt: skip
+    tracked = _both(name, running_mean, running_var)
     if not training:
         if not tracked:
-            raise RuntimeError("batch_norm: running_mean and running_var must be given unless training=True")
+            raise RuntimeError(f"{name}: without training=True it needs running_mean, running_var")
         scale = rsqrt(_wide(running_var) + eps)
         scale = scale if weight is None else scale * weight
         shift = -_wide(running_mean) * scale
         return _scaled(input, scale, shift if bias is None else shift + bias)
     count = shape[0] * prod(shape[2:])
     if count == 1:
-        raise ValueError(f"batch_norm: a batch of shape {shape} has one value per channel, which varies from nothing")
-    y, mean, var = _standardize(input, (0, *range(2, input.ndim)), eps)
+        raise ValueError(f"{name}: an input of shape {shape} has only one value per channel")
+    y, mean, var = _standardize(input, (0, *range(2, len(shape))), eps)
     if tracked and count:
         _track(running_mean, _reshape(mean, (channels,)), momentum)
         _track(running_var, _reshape(var, (channels,)) * (count / (count - 1)), momentum)
     return _scaled(y, weight, bias)
 
 
-def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
-    """y = (x - mean) / sqrt(var + eps) * weight + bias, over each sample's groups of channels.  Wu and He 2018.
+def group_norm(
+    input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    """y = (x - mean) / sqrt(var + eps) * weight + bias, over each sample's groups of channels.
 
-    input (N, C, ...); num_groups divides C; weight and bias (C), or None.  The variance is the biased one.
+    input (N, C, ...); num_groups divides C; weight and bias (C), or None.  The variance is the
+    biased one.  Wu and He 2018.
     """
-    if input.ndim < 2:
-        raise RuntimeError(f"group_norm: expected an input (N, C, ...), not one of shape {input.shape}")
-    n, channels, *rest = input.shape
+    name, shape = "group_norm", input.shape
+    if len(shape) < 2:
+        raise RuntimeError(f"{name}: expected an input (N, C, ...), not one of shape {shape}")
+    n, channels = shape[:2]
     if num_groups < 1 or channels % num_groups:
-        raise RuntimeError(f"group_norm: {channels} channels cannot be parted into {num_groups} equal groups")
-    _check("group_norm", input, channels, weight=weight, bias=bias)
-    size = channels // num_groups * prod(rest)
+        raise RuntimeError(f"{name}: {channels} channels are not divisible by {num_groups} groups")
+    _check(name, input, channels, weight=weight, bias=bias)
+    size = channels // num_groups * prod(shape[2:])
     if n * size == 1:
-        raise ValueError(f"group_norm: an input of shape {input.shape} has one value per group")
-    return _scaled(_normal_rows(input, n * num_groups, size, eps), weight, bias)
+        raise ValueError(f"{name}: an input of shape {shape} has only one value per group")
+    return _scaled(_by_rows(input, n * num_groups, size, eps), weight, bias)
 
 
 def instance_norm(
-    input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None, bias: Any = None,
-    use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
+    input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None,
+    bias: Any = None, use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Any:  # fmt: skip
-    """y = (x - mean) / sqrt(var + eps) * weight + bias, over each sample's channels.  Ulyanov et al. 2016.
+    """y = (x - mean) / sqrt(var + eps) * weight + bias, over each sample's channels.
 
-    input (N, C, L, ...); the others (C), or None.  use_input_stats=False: the running statistics, as in batch_norm;
-    else those, if given, move by `momentum` towards the mean of the samples' own.
+    input (N, C, L, ...); the others (C), or None.  With use_input_stats the running statistics,
+    if given, move by `momentum` towards the samples' average; without it they serve, as in
+    batch_norm.  Ulyanov, Vedaldi and Lempitsky 2016.
     """
+    name, shape = "instance_norm", input.shape
     if not use_input_stats:
         if running_mean is None or running_var is None:
-            raise RuntimeError("instance_norm: use_input_stats=False needs running_mean and running_var")
+            raise RuntimeError(f"{name}: use_input_stats=False needs running_mean and running_var")
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    size = prod(input.shape[2:])
-    if input.ndim < 3 or size == 1:
-        raise ValueError(f"instance_norm: an input of shape {input.shape} has one value per channel")
-    n, channels = input.shape[:2]
-    _check("instance_norm", input, channels, running_mean=running_mean, running_var=running_var,
+    size = prod(shape[2:])
+    if len(shape) < 3 or size == 1:
+        raise ValueError(f"{name}: an input of shape {shape} has only one value per channel")
+    n, channels = shape[:2]
+    _check(name, input, channels, running_mean=running_mean, running_var=running_var,
            weight=weight, bias=bias)  # fmt: skip
-    if _has_running("instance_norm", running_mean, running_var) and n and size:
-        _, mean, var = _standardize(_reshape(input, (n * channels, size)).detach(), (1,), eps)
-        _track(running_mean, _mean(_reshape(mean, (n, channels)), (0,), False), momentum)
-        _track(running_var, _mean(_reshape(var, (n, channels)), (0,), False) * (size / (size - 1)), momentum)
-    return _scaled(_normal_rows(input, n * channels, size, eps), weight, bias)
+    if _both(name, running_mean, running_var) and n and size:
+        _, mean, var = _standardize(_reshape(input, (n, channels, size)).detach(), (2,), eps)
+        mean, var = (_reshape(_mean(x, (0,), False), (channels,)) for x in (mean, var))
+        _track(running_mean, mean, momentum)
+        _track(running_var, var * (size / (size - 1)), momentum)
+    return _scaled(_by_rows(input, n * channels, size, eps), weight, bias)
 
 
-def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None) -> Any:
-    """y = x / sqrt(mean(x^2) + eps) * weight over the last dims, whose sizes are normalized_shape.
+def rms_norm(
+    input: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None
+) -> Any:
+    """y = x / sqrt(mean(x^2) + eps) * weight over the last dims, of sizes normalized_shape.
 
-    input (..., *normalized_shape); weight (*normalized_shape).  eps: by default the spacing of floats at 1, for half
-    types float32's.  Zhang and Sennrich 2019.
+    input (..., *normalized_shape), weight (*normalized_shape).  eps is by default the spacing of
+    the input's floats at 1, float32's for half types.  Zhang and Sennrich 2019.
     """
-    sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    if not sizes or tuple(input.shape[-len(sizes) :]) != sizes:
-        raise RuntimeError(f"rms_norm: an input of shape {input.shape} does not end with normalized_shape {sizes}")
+    name, shape = "rms_norm", tuple(input.shape)
+    alone = isinstance(normalized_shape, int)
+    sizes = (normalized_shape,) if alone else tuple(normalized_shape)  # type: ignore[arg-type]
+    if not sizes or shape[-len(sizes) :] != sizes:
+        raise RuntimeError(
+            f"{name}: an input of shape {shape} does not end with normalized_shape {sizes}"
+        )
     if weight is not None and tuple(weight.shape) != sizes:
-        raise RuntimeError(f"rms_norm: weight has shape {weight.shape}, normalized_shape is {sizes}")
-    _check("rms_norm", input, 0)
-    wide = _wide(input)
-    dims = tuple(range(input.ndim - len(sizes), input.ndim))
-    y = wide * rsqrt(_mean(square(wide), dims, True) + (float(np.finfo(wide.dtype).eps) if eps is None else eps))
-    y = _narrow(y, input)
+        raise RuntimeError(
+            f"{name}: weight has shape {weight.shape}, normalized_shape is {sizes}"
+        )
+    _check(name, input, 0)
+    x = _wide(input)
+    squares = _mean(square(x), tuple(range(len(shape) - len(sizes), len(shape))), True)
+    y = _narrow(x * rsqrt(squares + (float(np.finfo(x.dtype).eps) if eps is None else eps)), input)
     return y if weight is None else y * weight
 
 
@@ -220,31 +241,34 @@ def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> A
 
 
 _at_least = elementwise(
-    "at_least", lambda xp, x, /, low: xp.maximum(x, x.dtype.type(low)), floats=False, dx=lambda g: g
-)
+    "at_least", lambda xp, x, /, low: xp.maximum(x, x.dtype.type(low)), floats=False,
+    dx=lambda g: g,
+)  # fmt: skip
 """max(x, low) with slope 1 throughout: what PyTorch clamps under no_grad."""
 
 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """cos = sum(x y) / (max(norm(x), eps) max(norm(y), eps)) along dim."""
+    name = "cosine_similarity"
     if category(result_type(x1, x2)) != 2:
-        raise RuntimeError(f"cosine_similarity: expected floats, not {x1.dtype} and {x2.dtype}; use x.float()")
-    x1, x2 = _broadcast("cosine_similarity", x1, x2)
-    dims = all_dims("cosine_similarity", dim, x1.ndim)
-    unit = [x / _at_least(norm(x, 2.0, dims, True), eps) for x in (x1, x2)]
-    return _sum(unit[0] * unit[1], dims, False)
-
-
-def _broadcast(name: str, x: Any, y: Any) -> tuple[Any, Any]:
-    """Both with the shape that they have together."""
+        raise RuntimeError(f"{name}: expected floats, not {x1.dtype} and {x2.dtype}")
     try:
-        shape = np.broadcast_shapes(x.shape, y.shape)
+        shape = np.broadcast_shapes(x1.shape, x2.shape)
     except ValueError:
-        raise RuntimeError(f"{name}: shapes {x.shape} and {y.shape} do not broadcast together") from None
-    return tuple(v if tuple(v.shape) == shape else v.expand(shape) for v in (x, y))  # type: ignore[return-value]
+        raise RuntimeError(
+            f"{name}: shapes {x1.shape} and {x2.shape} do not broadcast together"
+        ) from None
+    dims = all_dims(name, dim, len(shape))
+    x, y = (
+        v / _at_least(norm(v, 2.0, dims, True), eps)
+        for v in (x1.expand(shape), x2.expand(shape))
+    )  # fmt: skip
+    return _sum(x * y, dims, False)
 
 
-def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
+def pairwise_distance(
+    x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Any:
     """d = norm_p(x - y + eps) along the last dim: (..., D), (..., D) -> (...)."""
     difference = x1 - x2 + eps
     return norm(difference, p, all_dims("pairwise_distance", -1, difference.ndim), keepdim)

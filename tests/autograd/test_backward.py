@@ -462,21 +462,6 @@ def inference_tensors_never_need_gradients(lib):
 
 
 @script
-def inference_tensors_are_not_kept_for_backward(lib):
-    with lib.inference_mode():
-        b = make(lib, 3, grad=False) * 2.0
-    (make(lib, 3) * b).sum().backward()
-
-
-@script
-def inference_tensors_are_not_changed_outside(lib):
-    with lib.inference_mode():
-        b = make(lib, 3, grad=False) * 2.0
-        b.add_(1.0)
-    b.add_(1.0)
-
-
-@script
 def a_clone_of_an_inference_tensor_is_ordinary(lib):
     with lib.inference_mode():
         b = make(lib, 3, grad=False) * 2.0

@@ -140,6 +140,21 @@ def test_gelu_far_out(approximate, dtype):
     np.testing.assert_allclose(gelu.gelu_forward(x, approximate), expected, 1e-6, 1e-30)
 
 
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize("n", [5, 1024, 2503])
+def test_the_gradient_of_gelu_may_take_the_place_of_g(n, approximate):
+    rng = np.random.default_rng(n)
+    x, g = normal(rng, n), normal(rng, n)
+    expected = gelu.gelu_backward(g, x, approximate)
+    place = g.copy()
+    assert gelu.gelu_backward(place, x, approximate, place) is place
+    np.testing.assert_array_equal(place, expected)
+    for unfit in (np.empty(n, F32), np.empty(n + 1), np.empty(2 * n)[::2], g):
+        dx = gelu.gelu_backward(g, x, approximate, unfit)
+        assert dx is not unfit
+        np.testing.assert_array_equal(dx, expected)
+
+
 @given(sizes, columns, dtypes, st.booleans(), st.booleans(), seeds)
 def test_layer_norm(rows, width, dtype, weighted, biased, seed):
     rng = np.random.default_rng(seed)

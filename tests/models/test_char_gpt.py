@@ -1,4 +1,4 @@
-"""CharGPT beside its PyTorch twin: first weights, logits, loss, every gradient, ten steps of AdamW."""
+"""CharGPT beside its PyTorch twin: first weights, logits, loss, gradients, ten steps of AdamW."""
 
 from dataclasses import replace
 
@@ -90,7 +90,9 @@ def test_the_past_does_not_see_the_future():
     model, (x, _) = twins()[0], ids()
     other = x.copy()
     other[:, 4:] += 1
-    before, after = (model(tg.tensor(v % CONFIG.vocab_size))[0].detach().numpy() for v in (x, other))
+    before, after = (
+        model(tg.tensor(v % CONFIG.vocab_size))[0].detach().numpy() for v in (x, other)
+    )
     np.testing.assert_array_equal(before[:, :4], after[:, :4])
     assert not np.allclose(before[:, 4:], after[:, 4:])
 

@@ -115,6 +115,4 @@ def test_temperature_sharpens():
 )
 def test_what_cannot_be_generated(shape, options, sentence):
     with pytest.raises(ValueError, match=sentence):
-        twins()[0].generate(
-            tg.zeros(*shape, dtype=tg.int64), **{"max_new_tokens": 2, **options}
-        )
+        twins()[0].generate(tg.zeros(*shape, dtype=tg.int64), **{"max_new_tokens": 2, **options})

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tensorgrad.models.char_gpt import CharGPTConfig
-from tensorgrad.models.settings import Settings, divided, offered, setting
+from tensorgrad.models.settings import Settings, divided, options, setting
 from tensorgrad.models.training.recipe import Recipe
 
 
@@ -20,9 +20,7 @@ class Example(Settings):
     name: str = setting("x", "what it is called")
 
 
-@given(
-    st.integers(), st.integers(1), st.floats(0, 1, exclude_max=True), st.booleans(), st.text()
-)
+@given(st.integers(), st.integers(1), st.floats(0, 1, exclude_max=True), st.booleans(), st.text())
 def test_there_and_back(hidden, count, share, quick, name):
     example = Example(hidden, count, share, quick, name)
     assert Example.from_dict(example.to_dict()) == example
@@ -56,14 +54,16 @@ def test_divided_by_kind():
         divided({"n_embed": 15}, CharGPTConfig, Recipe)
 
 
-def test_users_are_offered_what_has_a_meaning():
-    names = [f.name for f in offered(CharGPTConfig, Recipe)]
+def test_options_are_what_has_a_meaning():
+    names = [option.name for option in options(CharGPTConfig, Recipe)]
     assert "vocab_size" not in names
     assert {"block_size", "learning_rate", "device"} <= set(names)
     assert len(names) == len(set(names))
 
 
 def test_a_recipe_ends_no_higher_than_it_begins():
-    with pytest.raises(ValueError, match=r"min_lr .* at most learning_rate; they are 0.0001 and 1e-05"):
+    with pytest.raises(
+        ValueError, match=r"min_lr .* at most learning_rate; they are 0.0001 and 1e-05"
+    ):
         Recipe(learning_rate=1e-5)
     assert replace(Recipe(), learning_rate=1e-5, decay_lr=False).min_lr == 1e-4

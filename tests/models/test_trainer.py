@@ -150,7 +150,7 @@ def test_a_resumed_run_obeys_its_own_recipe():
 def test_another_models_state_is_refused_and_changes_nothing():
     small, large = trainer(), trainer(n_embd=21)
     before = {k: v.array.copy() for k, v in small.model.state_dict().items()}
-    with pytest.raises(RuntimeError, match="size mismatch for wte.weight"):
+    with pytest.raises(RuntimeError, match=r"size mismatch for wte.weight"):
         small.load_state(large.state())
     for name, weight in small.model.state_dict().items():
         np.testing.assert_array_equal(weight.array, before[name])
@@ -173,7 +173,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_do():
     with tg.no_grad():
         broken.model.lm_head.bias[2] = float("inf")
     before = broken.model.wte.weight.array.copy()
-    with pytest.raises(FloatingPointError, match="at step 1 the loss is nan.*lower learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"at step 1 the loss is nan.*lower learning_rate"):
         broken.take_step()
     np.testing.assert_array_equal(broken.model.wte.weight.array, before)
     assert broken.step == 0
