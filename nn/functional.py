@@ -22,6 +22,7 @@ from tensorgrad.ops.softmax import log_softmax, softmax
 from tensorgrad.random import generator_for
 from tensorgrad.tensor import Tensor
 from tensorgrad.tracer import Tracer
+from tensorgrad.twins import ask
 
 __all__ = [
     "cross_entropy", "dropout", "embedding", "gelu", "layer_norm", "linear", "log_softmax",
@@ -32,10 +33,13 @@ __all__ = [
 
 # ---- dropout
 
-_drop = _linear_op(
-    "dropout", lambda xp, x, keep, /, scale: x * (keep * x.dtype.type(scale)),
-    dx=lambda g, keep, scale: _drop(g, keep, scale),
-)  # fmt: skip
+
+def _dropped(xp: Any, x: Any, keep: Any, /, scale: float) -> Any:
+    answer = ask("dropout", x, x, keep, scale)
+    return x * (keep * x.dtype.type(scale)) if answer is None else answer
+
+
+_drop = _linear_op("dropout", _dropped, dx=lambda g, keep, scale: _drop(g, keep, scale))
 
 
 def dropout(

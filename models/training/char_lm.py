@@ -77,9 +77,8 @@ def train(
     plot_losses(history, {"bigram model": corpus.bigram}, folder.picture)
     for line in conclusion(history, corpus, folder):
         print(line)
-    text = continuation(
-        model, corpus.vocab, None, 500, generator=Generator(recipe.device).manual_seed(recipe.seed)
-    )
+    generator = Generator(recipe.device).manual_seed(recipe.seed)
+    text = continuation(model, corpus.vocab, None, recipe.sample_length, generator=generator)
     print(f"a sample:\n\n{text.strip()}\n\nmore of it: tensorgrad sample --out_dir {out_dir}")
     return history
 

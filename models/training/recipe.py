@@ -27,6 +27,7 @@ class Recipe(Settings):
     eval_interval: int = setting(250, "steps between evaluations, each with a checkpoint", least=1)
     eval_iters: int = setting(20, "batches of either split in an evaluation", least=1)
     log_interval: int = setting(1, "steps between lines where there is no terminal", least=1)
+    sample_length: int = setting(500, "characters of the sample at the end", least=0)
     seed: int = setting(1337, "seed of weights, batches and dropout")
     device: str = setting("cpu", "cpu or cuda")
 

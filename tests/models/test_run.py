@@ -21,7 +21,7 @@ from tensorgrad.serialization import CheckpointError, load_tree, save_arrays, sa
 TEXT = "what was will be, and what will be was;\n" * 23
 TINY = {
     "block_size": 7, "n_layer": 1, "n_head": 3, "n_embd": 15, "dropout": 0.2, "batch_size": 5,
-    "max_iters": 6, "warmup_iters": 2, "eval_interval": 3, "eval_iters": 2,
+    "max_iters": 6, "warmup_iters": 2, "eval_interval": 3, "eval_iters": 2, "sample_length": 9,
 }  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_interrupted_and_resumed_byte_for_byte(tmp_path, text, done, monkeypatch
     other = tmp_path / "other"
     with monkeypatch.context() as patched:
         stop_at(patched, 2, lambda: signal.raise_signal(signal.SIGINT))
-        with pytest.raises(Stopped, match="after step 2 of 6.*--resume --out_dir") as stopped:
+        with pytest.raises(Stopped, match=r"after step 2 of 6.*--resume --out_dir") as stopped:
             train(TINY, text, other)
     assert stopped.value.signal == signal.SIGINT
     assert load_tree(other / "ckpt.safetensors")["trainer"]["step"] == 2
