@@ -13,10 +13,63 @@ from tensorgrad.dtypes import category, int64
 from tensorgrad.kinds import linear as _linear_op
 from tensorgrad.ops import attention as _attention
 from tensorgrad.ops import softmax as _softmax
+from tensorgrad.ops.activations import (
+    celu,
+    celu_,
+    elu,
+    elu_,
+    glu,
+    hardshrink,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    hardtanh_,
+    leaky_relu,
+    leaky_relu_,
+    logsigmoid,
+    mish,
+    prelu,
+    relu6,
+    selu,
+    selu_,
+    silu,
+    softmin,
+    softplus,
+    softshrink,
+    softsign,
+    tanhshrink,
+    threshold,
+    threshold_,
+)
 from tensorgrad.ops.elementwise import relu, sigmoid, tanh
 from tensorgrad.ops.gelu import gelu
 from tensorgrad.ops.indexing import embedding, gather
 from tensorgrad.ops.layer_norm import layer_norm
+from tensorgrad.ops.losses import (
+    bilinear,
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cosine_embedding_loss,
+    gaussian_nll_loss,
+    hinge_embedding_loss,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    margin_ranking_loss,
+    poisson_nll_loss,
+    smooth_l1_loss,
+    soft_margin_loss,
+    triplet_margin_loss,
+)
+from tensorgrad.ops.norms import (
+    batch_norm,
+    cosine_similarity,
+    group_norm,
+    instance_norm,
+    normalize,
+    pairwise_distance,
+    rms_norm,
+)
 from tensorgrad.ops.products import linear
 from tensorgrad.ops.softmax import log_softmax, softmax
 from tensorgrad.random import generator_for
@@ -25,9 +78,16 @@ from tensorgrad.tracer import Tracer
 from tensorgrad.twins import ask
 
 __all__ = [
-    "cross_entropy", "dropout", "embedding", "gelu", "layer_norm", "linear", "log_softmax",
-    "mse_loss", "nll_loss", "one_hot", "relu", "scaled_dot_product_attention", "sigmoid",
-    "softmax", "tanh",
+    "batch_norm", "bilinear", "binary_cross_entropy", "binary_cross_entropy_with_logits", "celu",
+    "celu_", "cosine_embedding_loss", "cosine_similarity", "cross_entropy", "dropout", "elu",
+    "elu_", "embedding", "gaussian_nll_loss", "gelu", "glu", "group_norm", "hardshrink",
+    "hardsigmoid", "hardswish", "hardtanh", "hardtanh_", "hinge_embedding_loss", "huber_loss",
+    "instance_norm", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "leaky_relu_", "linear",
+    "log_softmax", "logsigmoid", "margin_ranking_loss", "mish", "mse_loss", "nll_loss", "normalize",
+    "one_hot", "pairwise_distance", "poisson_nll_loss", "prelu", "relu", "relu6", "rms_norm",
+    "scaled_dot_product_attention", "selu", "selu_", "sigmoid", "silu", "smooth_l1_loss",
+    "soft_margin_loss", "softmax", "softmin", "softplus", "softshrink", "softsign", "tanh",
+    "tanhshrink", "threshold", "threshold_", "triplet_margin_loss",
 ]  # fmt: skip
 
 
@@ -251,7 +311,7 @@ def scaled_dot_product_attention(
         raise RuntimeError(f"{name}: give attn_mask or is_causal=True, not both")
     if enable_gqa:
         key, value = (_attention.group_heads(x, query.shape[-3]) for x in (key, value))
-    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    factor = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
     hidden = bias = None
     if attn_mask is not None:
         hidden, bias = (~attn_mask, None) if _attention.is_bool(attn_mask) else (None, attn_mask)

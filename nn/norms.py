@@ -15,7 +15,7 @@ from tensorgrad.nn.parameter import Parameter
 from tensorgrad.tensor import Tensor
 
 
-def _affine(module: Module, shape: tuple[int, ...], device: Any, dtype: Any, **wanted: bool) -> None:
+def _add(module: Module, shape: tuple[int, ...], device: Any, dtype: Any, **wanted: bool) -> None:
     """Parameters of these names where wanted, None where not."""
     for name, there in wanted.items():
         p = Parameter(empty(shape, device=device, dtype=dtype)) if there else None
@@ -50,7 +50,7 @@ class _Tracking(_Affine):
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        _affine(self, (num_features,), device, dtype, weight=affine, bias=affine and bias)
+        _add(self, (num_features,), device, dtype, weight=affine, bias=affine and bias)
         here = {"device": device, "dtype": dtype}
         tracked = track_running_stats
         self.register_buffer("running_mean", zeros(num_features, **here) if tracked else None)
@@ -61,9 +61,11 @@ class _Tracking(_Affine):
 
     def reset_running_stats(self) -> None:
         """running_mean 0, running_var 1, num_batches_tracked 0."""
-        for buffer, value in ((self.running_mean, 0), (self.running_var, 1), (self.num_batches_tracked, 0)):
-            if buffer is not None:
-                buffer.fill_(value)
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.fill_(0)
+            self.running_var.fill_(1)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.fill_(0)
 
     def reset_parameters(self) -> None:
         """weight 1, bias 0, and the running statistics as they began."""
@@ -73,7 +75,9 @@ class _Tracking(_Affine):
     def check(self, input: Any) -> None:
         if input.ndim not in self.ranks:
             wanted = " or ".join(f"{n}-d" for n in self.ranks)
-            raise ValueError(f"{type(self).__name__}: expected a {wanted} input, not shape {input.shape}")
+            raise ValueError(
+                f"{type(self).__name__}: expected a {wanted} input, not one of shape {input.shape}"
+            )
 
     def extra_repr(self) -> str:
         names = ("eps", "momentum", "affine", "bias", "track_running_stats")
@@ -84,8 +88,8 @@ class _Tracking(_Affine):
 class _BatchNorm(_Tracking):
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1,
-        affine: bool = True, track_running_stats: bool = True, device: Any = None, dtype: Any = None,
-        *, bias: bool = True,
+        affine: bool = True, track_running_stats: bool = True, device: Any = None,
+        dtype: Any = None, *, bias: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(
             num_features, eps, momentum, affine, track_running_stats, device, dtype, bias
@@ -179,11 +183,11 @@ class GroupNorm(_Affine):
         super().__init__()
         if num_groups < 1 or num_channels % num_groups:
             raise ValueError(
-                f"GroupNorm: num_channels {num_channels} is not divisible by num_groups {num_groups}"
+                f"GroupNorm: {num_channels} channels are not divisible by {num_groups} groups"
             )
         self.num_groups, self.num_channels = num_groups, num_channels
         self.eps, self.affine = eps, affine
-        _affine(self, (num_channels,), device, dtype, weight=affine, bias=affine and bias)
+        _add(self, (num_channels,), device, dtype, weight=affine, bias=affine and bias)
         self.reset_parameters()
 
     def forward(self, input: Any) -> Any:
@@ -209,10 +213,11 @@ class RMSNorm(Module):
         elementwise_affine: bool = True, device: Any = None, dtype: Any = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        alone = isinstance(normalized_shape, int)
-        self.normalized_shape = (normalized_shape,) if alone else tuple(normalized_shape)  # type: ignore[arg-type]
+        self.normalized_shape = (
+            (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        )
         self.eps, self.elementwise_affine = eps, elementwise_affine
-        _affine(self, self.normalized_shape, device, dtype, weight=elementwise_affine)
+        _add(self, self.normalized_shape, device, dtype, weight=elementwise_affine)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

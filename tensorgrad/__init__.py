@@ -37,11 +37,15 @@ from tensorgrad.mode import (
     no_grad,
     set_grad_enabled,
 )
+from tensorgrad.ops.activations import *
 from tensorgrad.ops.contractions import *
+from tensorgrad.ops.diagonal import *
 from tensorgrad.ops.elementwise import *
 from tensorgrad.ops.indexing import *
+from tensorgrad.ops.norms import *
 from tensorgrad.ops.products import *
 from tensorgrad.ops.reduce import *
+from tensorgrad.ops.repeat import *
 from tensorgrad.ops.scatter import *
 from tensorgrad.ops.select import *
 from tensorgrad.ops.shape import *

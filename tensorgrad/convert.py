@@ -1,4 +1,4 @@
-"""Data into tensors and tensors into other dtypes and places: tensor, as_tensor, from_numpy, cast, to."""
+"""Data into tensors, tensors into other dtypes and places: tensor, from_numpy, cast, to."""
 
 from __future__ import annotations
 
@@ -7,15 +7,30 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.backend import device, device_of, is_array, move, xp_for
-from tensorgrad.dtypes import DType, as_dtype, bfloat16, category, get_default_dtype
+from tensorgrad.dtypes import (
+    DType,
+    as_dtype,
+    bfloat16,
+    bool_,
+    category,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    int16,
+    int32,
+    int64,
+)
 from tensorgrad.kinds import linear
 from tensorgrad.tensor import Operable, Tensor, method
 
-_cast = linear("cast", lambda xp, x, /, dtype: x.astype(dtype), dx=lambda g, x_dtype: cast(g, x_dtype))
+_cast = linear(
+    "cast", lambda xp, x, /, dtype: x.astype(dtype), dx=lambda g, x_dtype: cast(g, x_dtype)
+)
 
 
 def cast(x: Any, dtype: DType) -> Any:
-    """x as another dtype; the gradient comes back in the old one.  Integers and bools have no history."""
+    """x as another dtype; the gradient comes back in the old one.  Integers have no history."""
     return _cast(x, dtype) if category(dtype) > 1 else _cast.op(x, dtype)
 
 
@@ -35,9 +50,13 @@ def as_array(data: Any, dtype: Any = None) -> Any:
     try:
         array = np.asarray(data)
     except ValueError as error:
-        raise ValueError(f"tensor: nested sequences must have equal lengths at each depth ({error})") from None
+        raise ValueError(
+            f"tensor: nested sequences must have equal lengths at each depth ({error})"
+        ) from None
     if array.dtype == object or array.dtype.kind in "USM":
-        raise TypeError(f"tensor: cannot make a tensor of {type(data).__name__} data such as {array.flat[0]!r}")
+        raise TypeError(
+            f"tensor: cannot make a tensor of {type(data).__name__} data such as {array.flat[0]!r}"
+        )
     if dtype is not None:
         return array.astype(as_dtype(dtype))
     if array.dtype == np.float64 and not isinstance(data, np.generic) and not _holds_numpy(data):
@@ -52,10 +71,16 @@ def _without_tensors(data: Any) -> Any:
 
 
 def _holds_numpy(data: Any) -> bool:
-    return isinstance(data, (list, tuple)) and len(data) > 0 and isinstance(data[0], (np.ndarray, np.generic))
+    return (
+        isinstance(data, (list, tuple))
+        and len(data) > 0
+        and isinstance(data[0], (np.ndarray, np.generic))
+    )
 
 
-def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def tensor(
+    data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A new leaf holding a copy of `data`: numbers, nested lists, arrays or tensors."""
     array = as_array(data, dtype)
     if is_array(data) or isinstance(data, Tensor):
@@ -95,8 +120,10 @@ transfer = linear(
 )
 
 
-def to(x: Any, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **_: Any) -> Any:
-    """x.to(dtype), x.to(device), x.to(device, dtype), x.to(other): the tensor itself if nothing changes."""
+def to(
+    x: Any, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **_: Any
+) -> Any:
+    """x.to(dtype), x.to(device), x.to(device, dtype), x.to(other): itself if nothing changes."""
     for arg in args:
         if isinstance(arg, Operable):
             dtype, device = arg.dtype, arg.device
@@ -120,7 +147,9 @@ _device = device
 
 
 def _names_a_device(arg: Any) -> bool:
-    return isinstance(arg, device) or (isinstance(arg, str) and arg.partition(":")[0] in ("cpu", "cuda"))
+    return isinstance(arg, device) or (
+        isinstance(arg, str) and arg.partition(":")[0] in ("cpu", "cuda")
+    )
 
 
 clone = linear("clone", lambda xp, x, /: xp.array(x, order="K"), dx=lambda g: g)
@@ -131,7 +160,9 @@ def contiguous(x: Any) -> Any:
     return x if type(x) is Tensor and x.array.flags.c_contiguous else _contiguous(x)
 
 
-_contiguous = linear("contiguous", lambda xp, x, /: xp.ascontiguousarray(x).reshape(x.shape), dx=lambda g: g)
+_contiguous = linear(
+    "contiguous", lambda xp, x, /: xp.ascontiguousarray(x).reshape(x.shape), dx=lambda g: g
+)
 
 
 def is_contiguous(x: Tensor) -> bool:
@@ -149,8 +180,8 @@ def _casts(name: str, dtype: Any) -> None:
 
 
 for _name, _dtype in {
-    "float": np.dtype(np.float32), "double": np.dtype(np.float64), "half": np.dtype(np.float16), "bfloat16": bfloat16,
-    "long": np.dtype(np.int64), "int": np.dtype(np.int32), "short": np.dtype(np.int16), "bool": np.dtype(np.bool_),
+    "float": float32, "double": float64, "half": float16, "bfloat16": bfloat16,
+    "long": int64, "int": int32, "short": int16, "bool": bool_,
 }.items():  # fmt: skip
     _casts(_name, _dtype)
 
@@ -166,7 +197,14 @@ def cpu(x: Any) -> Any:
 
 def cuda(x: Any, device: Any = None) -> Any:
     """The tensor on the GPU; RuntimeError says why where there is none."""
-    return to(x, device="cuda" if device is None else device if not isinstance(device, int) else f"cuda:{device}")
+    return to(
+        x,
+        device="cuda"
+        if device is None
+        else device
+        if not isinstance(device, int)
+        else f"cuda:{device}",
+    )
 
 
 for _function in (to, clone, contiguous, is_contiguous, type_as, cpu, cuda):

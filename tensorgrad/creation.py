@@ -45,18 +45,38 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     return made(xp_for(device).empty(_sizes("empty", size), _dtype(dtype)), requires_grad)
 
 
-def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full(
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """A tensor filled with one value, whose type gives the dtype."""
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
     if dtype is None:
-        dtype = bool_ if isinstance(value, bool) else int64 if isinstance(value, int) else get_default_dtype()
+        dtype = (
+            bool_
+            if isinstance(value, bool)
+            else int64
+            if isinstance(value, int)
+            else get_default_dtype()
+        )
     sizes = (size,) if isinstance(size, int) else tuple(size)
     return made(xp_for(device).full(_sizes("full", sizes), value, as_dtype(dtype)), requires_grad)
 
 
-def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None,
-           requires_grad: bool = False) -> Tensor:
-    """start, start + step, ... up to but without end; int64 for ints, else the default float dtype."""
+def arange(
+    start: Any,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """start, start + step, ... up to but without end; int64 for ints, else the default dtype."""
     if end is None:
         start, end = 0, start
     start, end, step = (v.item() if isinstance(v, Tensor) else v for v in (start, end, step))
@@ -71,25 +91,44 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     return made((start + step * xp.arange(count)).astype(dtype), requires_grad)
 
 
-def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def linspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """`steps` values from start to end, both included."""
     if steps < 0:
         raise RuntimeError(f"linspace: the number of steps must not be negative, it is {steps}")
     return made(xp_for(device).linspace(start, end, steps, dtype=_dtype(dtype)), requires_grad)
 
 
-def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def eye(
+    n: int,
+    m: int | None = None,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Ones on the diagonal, zeros elsewhere."""
     _sizes("eye", (n, n if m is None else m))
     return made(xp_for(device).eye(n, m, dtype=_dtype(dtype)), requires_grad)
 
 
-def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
+def tril_indices(
+    row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None
+) -> Tensor:
     """(2, n): rows and columns of the elements of a lower triangle, row by row."""
     return _triangle(lambda i, j: j - i <= offset, row, col, dtype, device)
 
 
-def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
+def triu_indices(
+    row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None
+) -> Tensor:
     """(2, n): rows and columns of the elements of an upper triangle, row by row."""
     return _triangle(lambda i, j: j - i >= offset, row, col, dtype, device)
 
@@ -102,25 +141,38 @@ def _triangle(inside: Any, row: int, col: int, dtype: Any, device: Any) -> Tenso
 
 def _like(name: str, x: Any, dtype: Any, device: Any, requires_grad: bool, *value: Any) -> Tensor:
     xp = xp_of(x.array) if device is None else xp_for(device)
-    return made(getattr(xp, name)(x.shape, *value, dtype=x.dtype if dtype is None else as_dtype(dtype)), requires_grad)
+    return made(
+        getattr(xp, name)(x.shape, *value, dtype=x.dtype if dtype is None else as_dtype(dtype)),
+        requires_grad,
+    )
 
 
-def empty_like(x: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty_like(
+    x: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     return _like("empty", x, dtype, device, requires_grad)
 
 
-def full_like(x: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full_like(
+    x: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     return _like("full", x, dtype, device, requires_grad, fill_value)
 
 
 @public()
 def new_zeros(x: Any, *size: Any, dtype: Any = None) -> Tensor:
-    return Tensor(xp_of(x.array).zeros(_sizes("new_zeros", size), x.dtype if dtype is None else as_dtype(dtype)))
+    return Tensor(
+        xp_of(x.array).zeros(
+            _sizes("new_zeros", size), x.dtype if dtype is None else as_dtype(dtype)
+        )
+    )
 
 
 @public()
 def new_ones(x: Any, *size: Any, dtype: Any = None) -> Tensor:
-    return Tensor(xp_of(x.array).ones(_sizes("new_ones", size), x.dtype if dtype is None else as_dtype(dtype)))
+    return Tensor(
+        xp_of(x.array).ones(_sizes("new_ones", size), x.dtype if dtype is None else as_dtype(dtype))
+    )
 
 
 @public()

@@ -172,9 +172,10 @@ class Op:
             ]
         results = self.record(values, params, outs, nodes, Tensor)
         if mode.careful:
-            if self.view and memory.notes and not mode.thread.grad:
-                for result in results:  # a view without history, though its memory may have one
-                    result.__dict__["as_of"] = tick()
+            if self.view and memory.notes:
+                for result in results:
+                    if result.node is None:  # by now without history, whatever its memory has
+                        result.__dict__["as_of"] = tick()
             for watch in mode.thread.watchers:
                 watch(self, values, params, outs, results)
         return self.visible_part(results)

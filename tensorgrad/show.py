@@ -1,4 +1,4 @@
-"""How a tensor prints: PyTorch's form, columns aligned, four digits, long dims abridged, and where it came from."""
+"""How a tensor prints: in PyTorch's form, aligned, four digits, long dims abridged."""
 
 from __future__ import annotations
 
@@ -54,12 +54,15 @@ def _nested(array: Any, indent: int, abridged: bool, write: Callable[[Any], str]
     cut = abridged and len(array) > 2 * EDGE
     parts = [*array[:EDGE], None, *array[-EDGE:]] if cut else list(array)
     if array.ndim == 1:
-        words = [" ..." if v is None else write(v.item()) for v in parts]
+        words: list[str] = [" ..." if v is None else write(v.item()) for v in parts]
         room = max(1, (WIDTH - indent) // (len(write(array[0].item())) + 2))
         lines = [", ".join(words[i : i + room]) for i in range(0, len(words), room)]
         return "[" + (",\n" + " " * (indent + 1)).join(lines) + "]"
-    texts = ["..." if v is None else _nested(v, indent + 1, abridged, write) for v in parts]
-    return "[" + ("," + "\n" * (array.ndim - 1) + " " * (indent + 1)).join(texts) + "]"
+    texts: list[str] = [
+        "..." if v is None else _nested(v, indent + 1, abridged, write) for v in parts
+    ]
+    gap: str = "," + "\n" * (array.ndim - 1) + " " * (indent + 1)
+    return f"[{gap.join(texts)}]"
 
 
 def _edges(array: Any) -> Any:
@@ -74,19 +77,20 @@ def _edges(array: Any) -> Any:
 def _writer(array: Any) -> Callable[[Any], str]:
     """How to write one element: every one as wide as the widest."""
     kind = category(array.dtype)
+    plain: Callable[[Any], str] = str
+    wide = 1
     if kind < 2:
-        plain = str
         wide = max(len(str(v)) for v in array.ravel().tolist())
     elif kind == 2:
         plain, wide = _floats(array.ravel().astype(np.float64))
     else:
         re, im = (_floats(part.ravel().astype(np.float64))[0] for part in (array.real, array.imag))
-        plain, wide = (lambda v: f"{re(v.real)}{'+' if v.imag >= 0 else ''}{im(v.imag)}j"), 1
+        plain = lambda v: f"{re(v.real)}{'+' if v.imag >= 0 else ''}{im(v.imag)}j"  # noqa: E731
     return lambda v: plain(v).rjust(wide)
 
 
 def _floats(values: Any) -> tuple[Callable[[float], str], int]:
-    """One form for all: whole numbers "3.", four digits, or powers of ten where the sizes differ by too much."""
+    """One form for all: whole numbers "3.", four digits, or powers of ten."""
     seen = np.abs(values[np.isfinite(values) & (values != 0)])
     whole = bool((seen == np.trunc(seen)).all())
     high, low = seen.max(initial=0.0), seen.min(initial=math.inf)

@@ -1,7 +1,7 @@
-"""In-place changes that other tensors see: a write to shared memory with history is noted beside the memory.
+"""In-place changes that other tensors see: a write to shared memory is noted beside the memory.
 
-A tensor on that memory whose own history is older takes the write over when it is next used (`renew`): the elements
-written have the write's history, the others keep theirs.  While a note lives, ops take the careful caller.
+A tensor on it with an older history takes the write over when it is next used (`renew`): elements
+written have the write's history, others keep theirs.  While notes live, all ops are careful.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tensorgrad.tensor import Tensor
 
 
 class Region(NamedTuple):
-    """The elements an array covers, in elements counted from the first of the memory that it lies in."""
+    """The elements an array covers, counted from the first of the memory that it lies in."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -32,7 +32,7 @@ class Region(NamedTuple):
         return xp_of(flat).lib.stride_tricks.as_strided(flat[self.offset :], self.shape, strides)
 
     def covers(self, other: Region) -> bool:
-        """Whether every element of `other` is surely one of these: the same region, or a block without gaps."""
+        """Whether every element of `other` is surely one of these: equal, or in a block."""
         if self == other:
             return True
         first, last = self.ends()
@@ -70,13 +70,14 @@ patch = linear(
     dx=lambda g, at, over, size: erase(g, at, over, size),
     dvalue=lambda g, at, over, size: carry(g, at, over, size),
 )  # fmt: skip
-"""x, which lies `at`, with the elements that lie also in `over` taken from value, which lies there."""
+"""x, which lies `at`, with the elements that lie `over` as well taken from the value there."""
 erase = linear(
     "erase", lambda xp, x, /, at, over, size: _patch(xp, x, 0, at, over, size),
     dx=lambda g, at, over, size: erase(g, at, over, size),
 )  # fmt: skip
 carry = linear(
-    "carry", lambda xp, x, /, at, to, size: _patch(xp, xp.zeros(to.shape, x.dtype), x, to, at, size),
+    "carry",
+    lambda xp, x, /, at, to, size: _patch(xp, xp.zeros(to.shape, x.dtype), x, to, at, size),
     dx=lambda g, at, to, size: carry(g, to, at, size),
 )  # fmt: skip
 """What lies at `to` when x is put at `at` into zeros."""
@@ -117,13 +118,13 @@ class Notes:
 
 _patience = 64  # uses of noted memory until the next look for notes that nobody can read
 _uses = 0
+_crowd = 8  # notes at which the next write looks first
 
 
-def _forget(
-    key: int, pop: Any = memory.notes.pop, ending: Any = sys.is_finalizing, step: Any = mode.be_careful
-) -> None:
+def _forget(key: int, pop: Any = memory.notes.pop, ending: Any = sys.is_finalizing) -> None:
+    """Defaults, because at the interpreter's end globals are gone before the last arrays."""
     if pop(key, None) is not None and not ending():
-        step(-1)
+        mode.be_careful(-1)
 
 
 def _address(array: Any) -> int:
@@ -135,27 +136,24 @@ def _address(array: Any) -> int:
 
 
 def rewritten(x: Tensor, node: Node | None) -> None:
-    """Note that the memory of x now holds what `node` made; x takes the node, others take it when next used."""
+    """Note that x's memory now holds what `node` made: x takes it now, others when next used."""
     if node is None:
         if x.node is None:
             return
-        node = _made(
-            overwrite, (x.node,), (), x.shape
-        )  # constants: as in PyTorch, it still requires grad
+        node = _made(overwrite, (x.node,), (), x.shape)  # as in PyTorch, it still requires grad
+    keeper = None if x.node is None else x.node.peek("retain")
+    if keeper is not None and keeper() is x:  # retain_grad follows the tensor
+        del x.node.extra["retain"]
+        node.extras()["retain"] = keeper
     x.node = node
     x.__dict__.pop("detached", None)
-    root = memory.root_of(x.array)
-    key = id(root)
-    alone = x.array is root
-    del root
-    if (
-        alone and sys.getrefcount(x.array) == 2
-    ):  # this attribute and the call: nobody else can see it
-        _forget(key)
+    if _is_alone(x):
+        _forget(id(memory.root_of(x.array)))
         return
-    if len(memory.notes) > 8:
+    if len(memory.notes) >= _crowd:
         sweep()
     root = memory.root_of(x.array)
+    key = id(root)
     if root.dtype != x.array.dtype:
         raise RuntimeError(
             "in-place: memory seen under two dtypes has no history; change a clone() instead"
@@ -169,6 +167,15 @@ def rewritten(x: Tensor, node: Node | None) -> None:
     notes.writes = [w for w in notes.writes if not region.covers(w.region)] + [
         Write(region, node, time)
     ]
+
+
+def _is_alone(x: Tensor) -> bool:
+    """Whether only x refers to its memory, by its array or by a buffer that the array views."""
+    if sys.getrefcount(x.array) != 2:  # the attribute and the call
+        return False
+    if not isinstance(x.array.base, type(x.array)):
+        return True
+    return x.array.base.base is None and sys.getrefcount(x.array.base) == 2
 
 
 def renew(x: Tensor) -> Tensor:
@@ -189,9 +196,11 @@ def renew(x: Tensor) -> Tensor:
     at = notes.region(array)
     for region, written, time in notes.writes:
         if time > age and region.meets(at):
+            if node is written and region == at:
+                continue
             if region.covers(at):
                 node = _made(carry, (written,), (region, at, notes.size), at.shape)
-            elif node is not written:
+            else:
                 node = _made(patch, (node, written), (at, region, notes.size), at.shape)
     if array is not x.array and node is not None:
         node = _made(broadcast, (node,), (array.shape,), x.shape)
@@ -244,18 +253,21 @@ def _look_around() -> None:
 def sweep() -> int:
     """Forget notes that no tensor can read any more; how many.
 
-    A note holds a node, whose graph may keep the noted memory itself: such a circle would never be freed.
+    A note holds a node, whose graph may keep the noted memory: such a circle is freed only here.
     """
+    global _crowd
     lonely = dict(memory.notes)
-    read = True
-    while read and lonely:
+    while lonely:
         kept = _kept(list(lonely.values()))
         read = [key for key, notes in lonely.items() if _is_read(notes.root(), kept.get(key, {}))]
         del kept
+        if not read:
+            break
         for key in read:
             del lonely[key]
     for key in lonely:
         _forget(key)
+    _crowd = max(8, 2 * len(memory.notes))
     return len(lonely)
 
 
@@ -288,9 +300,18 @@ def _arrays(kept: Any) -> Iterator[Any]:
         yield kept
 
 
+def _counted_by_call() -> int:
+    something: list[Any] = []
+    return sys.getrefcount(something) - 1
+
+
+_BY_CALL = _counted_by_call()
+"""What getrefcount of a local variable counts besides the variable; newer Pythons count nothing."""
+
+
 def _is_read(root: Any, slots: Slots) -> bool:
     """Whether anything but what these slots hold refers to the memory."""
-    others = 2 + (id(root) in slots)  # the variable and the call, and the list in slots
+    others = 1 + _BY_CALL + (id(root) in slots)  # the variable, the call, the list in slots
     for array_id, entry in slots.items():
         if array_id == id(root):
             others += entry[1]

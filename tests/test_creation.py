@@ -1,4 +1,4 @@
-"""New tensors, from nothing, from data and from each other: shapes, values and dtypes are PyTorch's."""
+"""New tensors, from nothing, from data, from each other: shapes, values, dtypes are PyTorch's."""
 
 from __future__ import annotations
 
@@ -85,9 +85,7 @@ def test_arange_of_ints(start, end, step):
 
 @given(st.floats(-5, 5), st.floats(0, 5), st.sampled_from([0.1, 0.25, 0.3, 1.0]))
 def test_arange_of_floats(start, length, step):
-    mine, theirs = (
-        t.arange(start, start + length, step, dtype=t.float64) for t in (tg, torch)
-    )
+    mine, theirs = (t.arange(start, start + length, step, dtype=t.float64) for t in (tg, torch))
     assert_same([mine], [theirs])
 
 
@@ -175,7 +173,8 @@ import torch, tensorgrad as tg
 for dtype in ("float64", "float16", "bfloat16", "float32"):
     for t in (tg, torch):
         t.set_default_dtype(getattr(t, dtype))
-        made = [t.zeros(2), t.tensor([1.0]), t.arange(3.0), t.tensor([1]) / 2, t.tensor([1]) * 0.5, t.linspace(0, 1, 3)]
+        made = [t.zeros(2), t.tensor([1.0]), t.arange(3.0), t.linspace(0, 1, 3)]
+        made += [t.tensor([1]) / 2, t.tensor([1]) * 0.5]
         assert all(str(x.dtype).removeprefix("torch.") == dtype for x in made), (t, dtype, made)
         assert str(t.get_default_dtype()).removeprefix("torch.") == dtype
 try:
@@ -191,7 +190,10 @@ def test_casts_between_all(dtype):
     values = np.array([0.0, 1.0, -2.5, 1e-3, 300.0, 7.99])
     for other in ("float16", "bfloat16", "float32", "float64", "int64"):
         mine, theirs = (
-            t.tensor(values.tolist(), dtype=getattr(t, other)).to(getattr(t, dtype)) for t in (tg, torch)
+            t.tensor(values.tolist(), dtype=getattr(t, other)).to(getattr(t, dtype))
+            for t in (tg, torch)
         )
         assert dtype_name(mine) == dtype_name(theirs)
-        np.testing.assert_array_equal(to_numpy(mine).astype(np.float64), to_numpy(theirs).astype(np.float64))
+        np.testing.assert_array_equal(
+            to_numpy(mine).astype(np.float64), to_numpy(theirs).astype(np.float64)
+        )

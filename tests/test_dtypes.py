@@ -47,21 +47,20 @@ def test_short_names():
 def test_promote_types():
     for a, b in itertools.product(ALL, ALL):
         mine = tg.promote_types(dtype(tg, a), dtype(tg, b))
-        assert name_of(mine) == name_of(torch.promote_types(dtype(torch, a), dtype(torch, b))), (a, b)
+        assert name_of(mine) == name_of(torch.promote_types(dtype(torch, a), dtype(torch, b))), (
+            a,
+            b,
+        )
 
 
 def test_result_type_of_three_ranks():
-    """Tensors with dims decide before 0-d tensors, these before numbers; each only by a higher category."""
+    """Tensors with dims, then 0-d ones, then numbers; each decides only by a higher category."""
     numbers = [True, 2, 2.5]
     for a, b in itertools.product(DTYPES, DTYPES):
-        x, y = (
-            (t.ones(3, dtype=dtype(t, a)), t.ones((), dtype=dtype(t, b))) for t in (tg, torch)
-        )
+        x, y = ((t.ones(3, dtype=dtype(t, a)), t.ones((), dtype=dtype(t, b))) for t in (tg, torch))
         assert name_of(result_type(*x)) == name_of(torch.result_type(*y)), (a, b)
         for number in numbers:
-            mine, theirs = (
-                (t.ones((), dtype=dtype(t, a)) * number).dtype for t in (tg, torch)
-            )
+            mine, theirs = ((t.ones((), dtype=dtype(t, a)) * number).dtype for t in (tg, torch))
             assert name_of(mine) == name_of(theirs), (a, number)
 
 

@@ -60,6 +60,24 @@ def test_states_travel_both_ways(name, options):
     close(there, theirs)
 
 
+def test_adagrad_remembers_from_the_beginning():
+    """As in PyTorch the sums are there before the first step, and for parameters added later."""
+
+    def make(framework):
+        p, q = (framework.ones(n, requires_grad=True) for n in (3, 2))
+        o = framework.optim.Adagrad([p], initial_accumulator_value=0.5)
+        o.add_param_group({"params": [q]})
+        q.grad = framework.ones(2)
+        o.step()
+        o.step()
+        return o
+
+    mine, theirs = (make(f).state_dict()["state"] for f in (tg, torch))
+    for i in (0, 1):
+        assert mine[i]["sum"].tolist() == theirs[i]["sum"].tolist()
+        assert mine[i]["step"].item() == theirs[i]["step"].item()
+
+
 def test_a_loaded_state_is_a_copy_in_the_parameters_dtype():
     params, o = run(tg, lambda o, p: o.Adam(p), 2, dtype="float32")
     twin = [p.detach().double().requires_grad_() for p in params]
@@ -117,6 +135,12 @@ P = tg.ones(3, requires_grad=True)
         (lambda o, p: o.AdamW([p], betas=(0.9, -0.1)), ValueError, "-0.1"),
         (lambda o, p: o.AdamW([p], weight_decay=-1), ValueError, "-1"),
         (lambda o, p: o.SGD([p]).add_param_group([p]), TypeError, "must be a dict"),
+        (lambda o, p: o.RMSprop([p], alpha=-0.1), ValueError, "-0.1"),
+        (lambda o, p: o.RMSprop([p], momentum=-0.1), ValueError, "-0.1"),
+        (lambda o, p: o.RMSprop([p], eps=-0.1), ValueError, "-0.1"),
+        (lambda o, p: o.Adagrad([p], lr=-0.1), ValueError, "-0.1"),
+        (lambda o, p: o.Adagrad([p], lr_decay=-0.1), ValueError, "-0.1"),
+        (lambda o, p: o.Adagrad([p], initial_accumulator_value=-0.1), ValueError, "-0.1"),
     ],
 )  # fmt: skip
 def test_errors_as_in_torch(make, error, message):

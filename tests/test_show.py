@@ -35,7 +35,11 @@ def test_floats(array):
     assert repr(tg.from_numpy(array)) == theirs(array)
 
 
-@given(hnp.arrays(st.sampled_from([np.int64, np.bool_, np.uint8, np.float64, np.float16, np.int32]), SHAPES))
+@given(
+    hnp.arrays(
+        st.sampled_from([np.int64, np.bool_, np.uint8, np.float64, np.float16, np.int32]), SHAPES
+    )
+)
 @settings(max_examples=100)
 def test_other_dtypes(array):
     assert joined(repr(tg.from_numpy(array))) == joined(theirs(array))

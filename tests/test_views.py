@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tensorgrad as tg
-from tensorgrad import memory, mode, views
+from tensorgrad import autograd, memory, mode, views
 
 ROWS, COLS = 3, 5
 
@@ -21,7 +21,8 @@ def ways(shape):
     if shape:
         both += [
             lambda x: x[0], lambda x: x[-1], lambda x: x[1:], lambda x: x[:2], lambda x: x[::2],
-            lambda x: x[None], lambda x: x[...], lambda x: x.reshape(-1), lambda x: x.expand(2, *x.shape),
+            lambda x: x[None], lambda x: x[...], lambda x: x.reshape(-1),
+            lambda x: x.expand(2, *x.shape),
         ]  # fmt: skip
         multiple += [
             (lambda x: x.split(1, 0)[-1], lambda x: x[-1:]),
@@ -30,7 +31,8 @@ def ways(shape):
         ]
     if len(shape) > 1:
         both += [
-            lambda x: x[:, 0], lambda x: x[:, 1:], lambda x: x.transpose(0, 1), lambda x: x.unsqueeze(1),
+            lambda x: x[:, 0], lambda x: x[:, 1:], lambda x: x.transpose(0, 1),
+            lambda x: x.unsqueeze(1),
             lambda x: x.permute(*range(x.ndim)[::-1]), lambda x: x.T if x.ndim == 2 else x[0],
         ]  # fmt: skip
         multiple += [(lambda x: x.unbind(1)[1], lambda x: x[:, 1])] if shape[1] > 1 else []
@@ -138,7 +140,34 @@ STRICTER = (
     "modified by an inplace operation", "a leaf Variable", "single memory location",
     "created in no_grad mode",
 )  # fmt: skip
-"""Where PyTorch refuses what is well-defined here: changes beside what is kept, overlapping operands."""
+"""Where PyTorch refuses what is well-defined here: changes beside what is kept, overlaps."""
+
+
+@given(st.data())
+@settings(max_examples=30)
+def test_the_ops_between_regions(data):
+    """patch, erase and carry are linear, and their rules are their transposes."""
+    block = np.arange(30.0).reshape(5, 6)
+    looks = [
+        block[1:4], block[:, 2], block[2:, 1:5], block.T, block[3], block, block[::2, ::3],
+        block[4, 5, ...],
+    ]  # fmt: skip
+    notes = views.Notes(block, 0)
+    one, two = (notes.region(data.draw(st.sampled_from(looks))) for _ in range(2))
+    random = np.random.default_rng(0)
+    x, y = (tg.tensor(random.normal(size=r.shape), requires_grad=True) for r in (one, two))
+    for function, inputs in (
+        (lambda x, y: views.patch(x, y, one, two, notes.size), (x, y)),
+        (lambda x: views.erase(x, one, two, notes.size), (x,)),
+        (lambda x: views.carry(x, one, two, notes.size), (x,)),
+    ):
+        assert autograd.gradcheck(function, inputs, check_forward_ad=True)
+        assert autograd.gradgradcheck(function, inputs)
+    flat = np.zeros(30)
+    one.of(flat)[...] = x.detach().numpy()
+    two.of(flat)[...] = y.detach().numpy()
+    found = views.patch(x, y, one, two, notes.size).detach().numpy()
+    np.testing.assert_array_equal(found, one.of(flat))
 
 
 @settings(max_examples=300)
@@ -152,7 +181,9 @@ def test_programs_of_views_and_changes(steps, recorded):
     if isinstance(found, str):
         assert isinstance(expected, str) or "expanded" in found, f"refused: {found}"
         return
-    if isinstance(expected, str):  # it minds changes anywhere in the memory, we only where it matters
+    if isinstance(
+        expected, str
+    ):  # it minds changes anywhere in the memory, we only where it matters
         assert any(reason in expected for reason in STRICTER), expected
         constants = {"unrecorded", "detached", "unrecorded view"}
         if "single memory location" not in expected and not constants & {s[0] for s in steps}:

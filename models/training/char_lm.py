@@ -133,8 +133,8 @@ def introduction(corpus: Corpus, model: CharGPT, recipe: Recipe) -> Iterator[str
     yield f"text: {text.name}, {text.n_chars:,} characters, {text.n_symbols:,} of them different"
     yield f"sha256: {text.sha256}"
     yield (
-        f"model: {KIND} of {count:,} parameters, {c.n_layer} blocks of {c.n_head} heads, "
-        f"{c.n_embd} wide, sees {c.block_size} characters"
+        f"model: {KIND} of {count:,} parameters (n_layer {c.n_layer}, n_head {c.n_head}, "
+        f"n_embd {c.n_embd}, block_size {c.block_size})"
     )
     yield (
         f"to beat: {corpus.bigram:.4f} nats per character, the validation loss of a bigram model "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from tensorgrad.atomic import replacing
@@ -12,7 +13,7 @@ from tensorgrad.atomic import replacing
 def plot_losses(
     history: Sequence[dict[str, Any]], marks: dict[str, float], path: str | os.PathLike[str]
 ) -> None:
-    """Draw the steps' losses, their running mean, the evaluations, and `marks` as level lines.
+    """Draw the steps' losses, their moving mean, the evaluations, and `marks` as level lines.
 
     history: dicts with step and loss, some with train_loss and val_loss.  A PNG, replaced whole.
     """
@@ -23,12 +24,12 @@ def plot_losses(
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     axes.plot(x, y, color="#c6dbef", linewidth=0.8, label="loss of each batch")
-    axes.plot(x, smoothed(y), color="#2171b5", linewidth=1.8, label="its running mean")
+    axes.plot(x, smoothed(y), color="#2171b5", linewidth=1.8, label="moving mean")
     if evaluated:
         at, val = [s["step"] for s in evaluated], [s["val_loss"] for s in evaluated]
         axes.plot(at, val, "o-", color="#d94801", markersize=5, label="validation")
         axes.annotate(
-            f"{val[-1]:.3f}", (at[-1], val[-1]), (6, 6), textcoords="offset points",
+            f"{val[-1]:.3f}", (at[-1], val[-1]), (8, -4), textcoords="offset points",
             color="#d94801", weight="bold", annotation_clip=False,
         )  # fmt: skip
     for name, loss in marks.items():
@@ -48,10 +49,8 @@ def plot_losses(
         figure.savefig(file, format="png", dpi=140)
 
 
-def smoothed(losses: Sequence[float]) -> list[float]:
-    """m <- b m + (1 - b) loss, divided by 1 - b^n so that the first steps count in full."""
-    out, mean, b = [], 0.0, 1 - 1 / min(30, max(2, len(losses) / 10))
-    for n, loss in enumerate(losses, 1):
-        mean = b * mean + (1 - b) * loss
-        out.append(mean / (1 - b**n))
-    return out
+def smoothed(losses: Sequence[float], reach: int = 25) -> list[float]:
+    """Each loss averaged with up to `reach` neighbours on either side, as many on both."""
+    sums = [0.0, *accumulate(losses)]
+    spans = (min(i, len(losses) - 1 - i, reach) for i in range(len(losses)))
+    return [(sums[i + h + 1] - sums[i - h]) / (2 * h + 1) for i, h in enumerate(spans)]

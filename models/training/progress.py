@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from shutil import get_terminal_size
 from types import TracebackType
 from typing import Any
 
@@ -19,7 +20,14 @@ class Progress:
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            self.bar = tqdm(total=recipe.max_iters, initial=done, unit="step", dynamic_ncols=True)
+            columns, lines = get_terminal_size()  # 80 and 24 where a terminal says 0 and 0
+            self.bar = tqdm(
+                total=recipe.max_iters,
+                initial=done,
+                unit=" step",
+                ncols=min(columns, 100),
+                nrows=lines,
+            )
 
     def show(self, step: Step) -> None:
         """A tick of the bar, or a line; evaluations always leave a line."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.backend import is_array
-from tensorgrad.dtypes import category
+from tensorgrad.dtypes import bool_, category
 from tensorgrad.inplace import in_place
 from tensorgrad.kinds import elementwise
 from tensorgrad.ops.elementwise import _clip, _clipped, exp, relu, sigmoid, square, tanh, where
@@ -130,8 +130,7 @@ _softsign = elementwise(
 _tanhshrink = elementwise(
     "tanhshrink", lambda xp, x, /: x - xp.tanh(x), dx=lambda g, x: g * square(tanh(x))
 )
-for _function in (_hardtanh, _relu6, _threshold, _softsign, _tanhshrink):
-    _function.op.bools = False
+_softsign.op.bools = _tanhshrink.op.bools = False
 
 
 def _silu_slope(x: Any) -> Any:
@@ -161,6 +160,8 @@ def _soft_ramp(xp: Any, x: Any, beta: float, threshold: float) -> Any:
 
 
 def _run(op: Any, input: Any, inplace: bool, *params: Any) -> Any:
+    if input.dtype == bool_:
+        raise RuntimeError(f"{op.__name__}: not for bools; use x.float()")
     return (in_place(op, op.__name__ + "_") if inplace else op)(input, *params)
 
 
@@ -287,7 +288,7 @@ def prelu(input: Any, weight: Any) -> Any:
     channels = input.shape[1] if input.ndim > 1 else 1
     if weight.numel() not in (1, channels):
         raise RuntimeError(
-            f"prelu: {weight.numel()} weights for {channels} channels, an input of shape {input.shape}"
+            f"prelu: {weight.numel()} weights for the {channels} channels of shape {input.shape}"
         )
     shape = [1] * input.ndim
     if input.ndim > 1:

@@ -24,6 +24,8 @@ def weights(q: Any, k: Any, scale: float, hidden: Any = None, bias: Any = None) 
         scores = scores + bias
     if hidden is not None:
         scores = masked_fill(scores, hidden, -math.inf)
+    if 0 in scores.shape:
+        return scores  # nothing to weigh
     last = (scores.ndim - 1,)
     top = _amax(scores, last, True)
     e = exp(scores - where(top == -math.inf, zeros_like(top), top))
@@ -49,6 +51,8 @@ def _forward(xp: Any, q: Any, k: Any, v: Any, /, causal: bool, scale: float) -> 
     answer = ask("attention_forward", q, q, k, v, causal, scale)
     if answer is not None:
         return answer
+    dtype = q.dtype
+    q, k, v = _wide(xp, q, k, v)
     scores = (q * q.dtype.type(scale)) @ k.swapaxes(-1, -2)
     if causal:
         scores[..., _future(q, k)] = -xp.inf
@@ -57,7 +61,12 @@ def _forward(xp: Any, q: Any, k: Any, v: Any, /, causal: bool, scale: float) -> 
     xp.exp(scores, scores)
     total = scores.sum(-1, keepdims=True)
     scores /= total
-    return scores @ v, (xp.log(total) + top)[..., 0]
+    return (scores @ v).astype(dtype, copy=False), (xp.log(total) + top)[..., 0]
+
+
+def _wide(xp: Any, *arrays: Any) -> Any:
+    """16-bit floats as float32, where softmax has room."""
+    return [a.astype(xp.float32) if a.dtype.itemsize == 2 else a for a in arrays]
 
 
 def _backward(
@@ -67,14 +76,17 @@ def _backward(
     answer = ask("attention_backward", q, g, q, k, v, out, lse, causal, scale)
     if answer is not None:
         return answer
-    xp, scale = xp_of(q), q.dtype.type(scale)
+    xp, dtype = xp_of(q), q.dtype
+    g, q, k, v, out = _wide(xp, g, q, k, v, out)
+    scale = q.dtype.type(scale)
     p = xp.exp((q * scale) @ k.swapaxes(-1, -2) - lse[..., None])
     if causal:
         p[..., _future(q, k)] = 0
     dv = p.swapaxes(-1, -2) @ g
     p *= g @ v.swapaxes(-1, -2) - (g * out).sum(-1, keepdims=True)
     p *= scale
-    return p @ k, p.swapaxes(-1, -2) @ q, dv
+    parts = p @ k, p.swapaxes(-1, -2) @ q, dv
+    return tuple(part.astype(dtype, copy=False) for part in parts)
 
 
 _attention = fused(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tensorgrad.ops.diagonal import _diagonal
 from tensorgrad.ops.elementwise import add, mul
 from tensorgrad.ops.products import _matmul, bmm, mm
 from tensorgrad.ops.reduce import _sum
-from tensorgrad.ops.shape import _diagonal, _permute, _reshape, broadcast
+from tensorgrad.ops.shape import _permute, _reshape, broadcast
 from tensorgrad.publish import public, publish
 
 _DOTS = "αβγδεζηθικλμνξοπρστυφχψω"
@@ -72,12 +73,14 @@ def _sizes(equation: str, terms: list[str], shapes: list[tuple[int, ...]]) -> di
             if sizes.get(c, 1) == 1:
                 sizes[c] = n
             elif n not in (1, sizes[c]):
-                raise RuntimeError(f"einsum: '{equation}': '{c}' is {sizes[c]} in one operand, {n} in another")
+                raise RuntimeError(
+                    f"einsum: '{equation}': '{c}' is {sizes[c]} in one operand, {n} in another"
+                )
     return sizes
 
 
 def _ready(x: Any, term: str, sizes: dict[str, int]) -> tuple[Any, str]:
-    """The operand stretched to the sizes, each letter once: of a letter that stands twice the diagonal is taken."""
+    """The operand at full size, each letter once: of one that stands twice the diagonal."""
     wide = tuple(sizes[c] for c in term)
     x = broadcast(x, wide) if wide != x.shape else x
     for c in dict.fromkeys(term):
@@ -94,7 +97,9 @@ def _summed(x: Any, a: str, wanted: set[str]) -> tuple[Any, str]:
     return (_sum(x, dims, False), "".join(c for c in a if c in wanted)) if dims else (x, a)
 
 
-def _pair(x: Any, a: str, y: Any, b: str, later: set[str], sizes: dict[str, int]) -> tuple[Any, str]:
+def _pair(
+    x: Any, a: str, y: Any, b: str, later: set[str], sizes: dict[str, int]
+) -> tuple[Any, str]:
     """The product of two operands, summed over what they share and nobody needs later."""
     batch = [c for c in a if c in b and c in later]
     shared = [c for c in a if c in b and c not in later]
@@ -105,7 +110,9 @@ def _pair(x: Any, a: str, y: Any, b: str, later: set[str], sizes: dict[str, int]
     if not shared:
         ones = (1,) * len(left)
         rows = _reshape(x, x.shape + (1,) * len(right))
-        return rows * _reshape(y, y.shape[: len(batch)] + ones + y.shape[len(batch) :]), "".join(batch + left + right)
+        return rows * _reshape(y, y.shape[: len(batch)] + ones + y.shape[len(batch) :]), "".join(
+            batch + left + right
+        )
     groups = [math.prod(sizes[c] for c in group) for group in (batch, left, shared, right)]
     rows = _reshape(x, (groups[0], groups[1], groups[2]) if batch else (groups[1], groups[2]))
     columns = _reshape(y, (groups[0], groups[2], groups[3]) if batch else (groups[2], groups[3]))

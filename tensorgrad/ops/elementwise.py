@@ -79,8 +79,8 @@ def _exponent_slope(x: Any, y: Any, out: Any) -> Any:
     if isinstance(x, (int, float)):
         if x > 0:
             return out * math.log(x)
-        return where(y >= 0, zeros_like(out), out * -math.inf) if x == 0 else out * math.nan
-    return where((x == 0) & (y >= 0), zeros_like(out), out * log(x))
+        return where(y >= 0, 0, out * -math.inf) if x == 0 else out * math.nan
+    return where((x == 0) & (y >= 0), 0, out * log(x))
 
 
 def _power_slope(x: Any, y: Any) -> Any:
@@ -143,46 +143,46 @@ relu = elementwise(
 
 maximum = elementwise(
     "maximum", floats=False,
-    dx=lambda g, x, y: where(x == y, g / 2, where(x < y, zeros_like(g), g)),
-    dy=lambda g, x, y: where(x == y, g / 2, where(y < x, zeros_like(g), g)),
+    dx=lambda g, x, y: where(x == y, g / 2, where(x < y, 0, g)),
+    dy=lambda g, x, y: where(x == y, g / 2, where(y < x, 0, g)),
 )  # fmt: skip
 minimum = elementwise(
     "minimum", floats=False,
-    dx=lambda g, x, y: where(x == y, g / 2, where(x > y, zeros_like(g), g)),
-    dy=lambda g, x, y: where(x == y, g / 2, where(y > x, zeros_like(g), g)),
+    dx=lambda g, x, y: where(x == y, g / 2, where(x > y, 0, g)),
+    dy=lambda g, x, y: where(x == y, g / 2, where(y > x, 0, g)),
 )  # fmt: skip
 _clip = elementwise(
     "clamp", lambda xp, x, /, low, high: _clipped(xp, x, low, high), floats=False,
-    dx=lambda g, x, low, high: where(_inside(x, low, high), g, zeros_like(g)),
+    dx=lambda g, x, low, high: where(_inside(x, low, high), g, 0),
 )  # fmt: skip
 _clip_between = elementwise(
     "clamp_between", lambda xp, x, low, high, /: xp.minimum(xp.maximum(x, low), high), floats=False,
-    dx=lambda g, x, low, high: where(_inside(x, low, high), g, zeros_like(g)),
-    dlow=lambda g, x, low, high: where((x < low) & (low < high), g, zeros_like(g)),
-    dhigh=lambda g, x, low, high: where((x > high) | (high < low), g, zeros_like(g)),
+    dx=lambda g, x, low, high: where(_inside(x, low, high), g, 0),
+    dlow=lambda g, x, low, high: where((x < low) & (low < high), g, 0),
+    dhigh=lambda g, x, low, high: where((x > high) | (high < low), g, 0),
 )  # fmt: skip
 _clip_below = elementwise(
     "clamp_min", lambda xp, x, low, /: xp.maximum(x, low), floats=False,
-    dx=lambda g, x, low: where(x >= low, g, zeros_like(g)),
-    dlow=lambda g, x, low: where(x < low, g, zeros_like(g)),
+    dx=lambda g, x, low: where(x >= low, g, 0),
+    dlow=lambda g, x, low: where(x < low, g, 0),
 )  # fmt: skip
 _clip_above = elementwise(
     "clamp_max", lambda xp, x, high, /: xp.minimum(x, high), floats=False,
-    dx=lambda g, x, high: where(x <= high, g, zeros_like(g)),
-    dhigh=lambda g, x, high: where(x > high, g, zeros_like(g)),
+    dx=lambda g, x, high: where(x <= high, g, 0),
+    dhigh=lambda g, x, high: where(x > high, g, 0),
 )  # fmt: skip
 _where = linear(
-    "where", lambda xp, condition, x, y, /: xp.where(condition, *_alike(xp, x, y)),
-    dx=lambda g, condition: where(condition, g, zeros_like(g)),
-    dy=lambda g, condition: where(condition, zeros_like(g), g),
+    "where", lambda xp, condition, x, y, /: _chosen(xp, condition, *_alike(xp, x, y)),
+    dx=lambda g, condition: where(condition, g, 0),
+    dy=lambda g, condition: where(condition, 0, g),
 )  # fmt: skip
 _masked_fill = elementwise(
-    "masked_fill", lambda xp, x, mask, /, value: xp.where(mask, x.dtype.type(value), x),
-    floats=False, dx=lambda g, mask: where(mask, zeros_like(g), g),
+    "masked_fill", lambda xp, x, mask, /, value: _chosen(xp, mask, xp.asarray(value, x.dtype), x),
+    floats=False, dx=lambda g, mask: where(mask, 0, g),
 )  # fmt: skip
 _nan_to_num = elementwise(
     "nan_to_num", lambda xp, x, /, nan, posinf, neginf: _numbers(xp, x, nan, posinf, neginf),
-    floats=False, dx=lambda g, x: where(isfinite(x), g, zeros_like(g)),
+    floats=False, dx=lambda g, x: where(isfinite(x), g, 0),
 )  # fmt: skip
 
 
@@ -191,6 +191,28 @@ def _alike(xp: Any, x: Any, y: Any) -> tuple[Any, Any]:
     if not hasattr(x, "dtype"):
         x = xp.asarray(x, getattr(y, "dtype", None) or result_type(x, y))
     return x, y if hasattr(y, "dtype") else xp.asarray(y, x.dtype)
+
+
+def _chosen(xp: Any, condition: Any, x: Any, y: Any) -> Any:
+    """xp.where; on the CPU by bits, x & mask | y & ~mask, which any condition costs alike."""
+    dtype = x.dtype
+    if xp is not np or condition.size < 1024 or category(dtype) != 2 or y.dtype != dtype:
+        return xp.where(condition, x, y)
+    bits = f"i{dtype.itemsize}"
+    mask = -condition.view(np.int8).astype(bits)  # 0, or -1: all bits set
+    out = np.empty(np.broadcast(condition, x, y).shape, dtype)
+    into = out.view(bits)
+    if _is_zero(y):
+        np.bitwise_and(x.view(bits), mask, out=into)
+        return out
+    np.bitwise_and(y.view(bits), ~mask, out=into)
+    if not _is_zero(x):
+        into |= x.view(bits) & mask
+    return out
+
+
+def _is_zero(x: Any) -> bool:
+    return x.ndim == 0 and not x.any() and not np.signbit(x)
 
 
 def _clipped(xp: Any, x: Any, low: Any, high: Any) -> Any:
@@ -280,8 +302,8 @@ def div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
     return down + ((down < 0) & (_sub(x, mul(down, y)) != 0))
 
 
-for _f, _raw in {add: _add, sub: _sub, div: _div}.items():
-    _f.op = _raw.op  # type: ignore[attr-defined]
+for _f, _raw in ((add, _add), (sub, _sub), (div, _div)):
+    setattr(_f, "op", _raw.op)  # noqa: B010
 
 
 @public("__rsub__", method=False)
@@ -298,7 +320,7 @@ for _name, _f in _SWAPPED.items():
 
 
 def _comparison(op: Any) -> Any:
-    """== and != answer for anything: a tensor is no number and no list, so Python says they differ."""
+    """== and != answer for anything: of what is no number and no tensor Python says it differs."""
     return lambda x, y: (
         op(x, y) if hasattr(y, "dtype") or isinstance(y, (int, float, complex)) else NotImplemented
     )
@@ -373,7 +395,7 @@ def _mask(name: str, mask: Any) -> Any:
 
 @public(method=False)
 def where(condition: Any, x: Any = None, y: Any = None) -> Any:
-    """out[i] = x[i] where the condition holds, else y[i]; without x and y, the indices where it does."""
+    """out[i] = x[i] where the condition holds, else y[i]; without x and y, where it holds."""
     if x is None and y is None:
         return condition.nonzero(as_tuple=True)
     return _where(_mask("where", condition), x, y)
@@ -396,7 +418,7 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Any:
 
 @public()
 def nan_to_num(x: Any, nan: Any = None, posinf: Any = None, neginf: Any = None) -> Any:
-    """NaN replaced by `nan` (0), infinities by posinf and neginf (the largest and smallest numbers)."""
+    """NaN replaced by `nan` (0), infinities by posinf and neginf (the largest numbers)."""
     if category(x.dtype) < 2:
         return x.clone()
     info = _info(x.dtype)
@@ -410,11 +432,13 @@ def _info(dtype: Any) -> Any:
         return np.finfo(dtype)
     import ml_dtypes
 
-    return ml_dtypes.finfo(dtype)
+    return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
 
 
 @public()
-def isclose(x: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+def isclose(
+    x: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Any:
     """|x - y| <= atol + rtol |y|, element by element."""
     if x.dtype != other.dtype:
         raise RuntimeError(f"isclose: dtypes {x.dtype} and {other.dtype} differ")
@@ -422,7 +446,9 @@ def isclose(x: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_na
 
 
 @public()
-def allclose(x: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+def allclose(
+    x: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> bool:
     """Whether |x - y| <= atol + rtol |y| everywhere."""
     return builtins.bool(isclose(x, other, rtol, atol, equal_nan).all())
 
@@ -433,7 +459,9 @@ def equal(x: Any, other: Any) -> bool:
     return x.shape == other.shape and builtins.bool(eq(x, other).all())
 
 
-def zeros_like(x: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+def zeros_like(
+    x: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Any:
     """Zeros of the shape, dtype and device of x."""
     return _filled(_zeros_like(x), dtype, device, requires_grad)
 

@@ -32,7 +32,7 @@ def _slope_formula(x: Any, approximate: str) -> Any:
 
 def _source(xp: Any, x: Any, /, approximate: str) -> Any:
     answer = ask("gelu_forward", x, x, approximate)
-    return _formula(x, approximate) if answer is None else answer
+    return _formula(x, approximate).astype(x.dtype, copy=False) if answer is None else answer
 
 
 def _rule(g: Any, x: Any, approximate: str) -> Any:

@@ -1,4 +1,4 @@
-"""Taking and placing elements: x[...], gather and scatter, embedding.  Each rule is the other's op."""
+"""Taking and placing elements: x[...], gather, embedding.  Each rule is the other's op."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ _slice = linear(
     dx=lambda g, x_shape, index: _place(g, x_shape, index),
 )  # fmt: skip
 _place = linear(
-    "place", lambda xp, x, /, shape, index: _placed(xp, x, shape, index), dx=lambda g, index: _slice(g, index)
+    "place",
+    lambda xp, x, /, shape, index: _placed(xp, x, shape, index),
+    dx=lambda g, index: _slice(g, index),
 )
 _take = linear(
     "index", lambda xp, x, /, index: x[index], dx=lambda g, x_shape, index: _put(g, x_shape, index)
 )
 _put = linear(
-    "index_put", lambda xp, x, /, shape, index: _added(xp, x, shape, index), dx=lambda g, index: _take(g, index)
+    "index_put",
+    lambda xp, x, /, shape, index: _added(xp, x, shape, index),
+    dx=lambda g, index: _take(g, index),
 )
 
 _slice.op.register(np.ndarray, np.ndarray.__getitem__)
@@ -38,7 +42,9 @@ _slice.op.element = lambda x, index: _view(x, index)
 def _view(x: Any, index: Any) -> Any:
     """x[index] for a basic index; of a single element NumPy would give a copy."""
     out = x[index]
-    return out if type(out) is type(x) else x[(*index, ...) if type(index) is tuple else (index, ...)]
+    return (
+        out if type(out) is type(x) else x[(*index, ...) if type(index) is tuple else (index, ...)]
+    )
 
 
 def _placed(xp: Any, x: Any, shape: tuple[int, ...], index: Any) -> Any:
@@ -52,7 +58,13 @@ def _added(xp: Any, x: Any, shape: tuple[int, ...], index: Any) -> Any:
     if not x.size:
         return out
     rows: Any = index[0] if isinstance(index, tuple) and len(index) == 1 else index
-    if is_array(rows) and rows.dtype.kind in "iu" and len(shape) > 1 and xp is np and x.dtype.kind == "f":
+    if (
+        is_array(rows)
+        and rows.dtype.kind in "iu"
+        and len(shape) > 1
+        and xp is np
+        and x.dtype.kind == "f"
+    ):
         flat = x.reshape(-1, _product(shape[1:]))
         if rows.size and rows.min() < 0:
             rows = np.where(rows < 0, rows + shape[0], rows)
@@ -76,7 +88,7 @@ def _product(sizes: tuple[int, ...]) -> int:
 
 
 def _segment_sum(rows: Any, index: Any, shape: tuple[int, ...]) -> Any:
-    """Rows added up by index: sorted, then one reduceat; in order of appearance, so the same every time."""
+    """Rows added up by index: sorted, then one reduceat; in order, so the same every time."""
     out = np.zeros((shape[0], rows.shape[1]), rows.dtype)
     if index.size:
         order = np.argsort(index, kind="stable")
@@ -109,9 +121,9 @@ _BASIC = (int, slice, type(None), type(Ellipsis))
 
 
 def split_index(x: Any, index: Any) -> tuple[Any, bool]:
-    """The index as NumPy takes it, and whether it is basic (ints, slices, None, Ellipsis: a view)."""
+    """The index as NumPy takes it, and whether it is basic (ints, slices, None, ...: a view)."""
     kind = type(index)
-    if kind is int or kind is slice and index.step is None or index is None or index is Ellipsis:
+    if kind is int or (kind is slice and index.step is None) or index is None or index is Ellipsis:
         return index, True
     parts = index if kind is tuple else (index,)
     plain = tuple(_plain(p) for p in parts)
@@ -122,16 +134,35 @@ def split_index(x: Any, index: Any) -> tuple[Any, bool]:
         elif is_array(p):
             basic = False
             if p.dtype.kind not in "iub":
-                raise IndexError(f"index: tensors used as indices must be integer or bool, not {p.dtype}")
+                raise IndexError(
+                    f"index: tensors used as indices must be integer or bool, not {p.dtype}"
+                )
         elif not isinstance(p, _BASIC):
             raise (IndexError if isinstance(p, float) else TypeError)(
                 f"index: expected ints, slices, None, Ellipsis or tensors, not {type(p).__name__}"
             )
-    return plain, basic
+    return (plain if basic else _spelled(plain, x.ndim)), basic
+
+
+def _spelled(plain: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
+    """An index with the slices that its Ellipsis stands for: for NumPy it parts arrays even if none."""
+    places = [i for i, p in enumerate(plain) if p is Ellipsis]
+    if len(places) != 1:
+        return plain
+    taken = sum(_dims_taken(p) for p in plain)
+    i = places[0]
+    return (*plain[:i], *[slice(None)] * (ndim - taken), *plain[i + 1 :])
+
+
+def _dims_taken(part: Any) -> int:
+    """How many dims of the tensor one entry of an index stands for."""
+    if is_array(part):
+        return int(part.ndim) if part.dtype == bool else 1
+    return int(type(part) in (int, slice))
 
 
 def in_steps(plain: Any) -> tuple[Any, Any] | None:
-    """x[a][b] for an index with ints apart from its arrays: NumPy counts such ints as arrays, PyTorch takes them first.
+    """x[a][b] for an index with ints apart from its arrays, which PyTorch takes first.
 
     None where that makes no difference, and the index can stay whole.
     """
@@ -162,7 +193,7 @@ def _together(marks: list[bool]) -> bool:
 
 @public("__getitem__", method=False)
 def index(x: Any, index: Any) -> Any:
-    """x[index]: a view for ints, slices, None and Ellipsis; a copy for integer and boolean tensors."""
+    """x[index]: a view for ints, slices, None and Ellipsis; a copy for integer and bool tensors."""
     if type(index) is int:
         return _slice(x, index)
     plain, basic = split_index(x, index)
@@ -175,7 +206,8 @@ def index(x: Any, index: Any) -> Any:
 # ---- along one dim
 
 _gather = linear(
-    "gather", lambda xp, x, index, /, dim: xp.take_along_axis(x[_corner(index.shape, dim)], index, dim),
+    "gather",
+    lambda xp, x, index, /, dim: xp.take_along_axis(x[_corner(index.shape, dim)], index, dim),
     dx=lambda g, x_shape, index, dim: _scatter_add(g, index, x_shape, dim),
 )  # fmt: skip
 _scatter_add = linear(
@@ -267,13 +299,13 @@ def _common(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 @public()
 def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Any:
-    """gather, with both stretched to one shape but for the dim; without one, of the flattened tensor."""
+    """gather, both stretched to one shape but for the dim; without one, of the flattened tensor."""
     if dim is None:
         return gather(_reshape(x, (x.numel(),)), 0, _reshape(indices, (indices.numel(),)))
     if indices.ndim != x.ndim:
         raise RuntimeError(f"take_along_dim: shapes {x.shape} and {indices.shape} differ in rank")
     d = one_dim("take_along_dim", dim, x.ndim)
-    rest = _common("take_along_dim", *(s[:d] + (1,) + s[d + 1 :] for s in (x.shape, indices.shape)))
+    rest = _common("take_along_dim", *((*s[:d], 1, *s[d + 1 :]) for s in (x.shape, indices.shape)))
     wide = [broadcast(v, rest[:d] + v.shape[d : d + 1] + rest[d + 1 :]) for v in (x, indices)]
     return gather(wide[0], d, wide[1])
 
@@ -285,9 +317,13 @@ def gather(x: Any, dim: int, index: Any) -> Any:
     if category(index.dtype) != 1:
         raise RuntimeError(f"gather: expected an index of int64, not {index.dtype}")
     if (index.ndim or 1) != (x.ndim or 1):
-        raise RuntimeError(f"gather: index and tensor need equally many dims, their shapes are {index.shape} and {x.shape}")
+        raise RuntimeError(
+            f"gather: the index, {index.shape}, needs as many dims as the tensor, {x.shape}"
+        )
     if any(index.shape[i] > x.shape[i] for i in range(x.ndim) if i != d):
-        raise RuntimeError(f"gather: an index of shape {index.shape} exceeds a tensor of shape {x.shape} outside dim {dim}")
+        raise RuntimeError(
+            f"gather: the index, {index.shape}, exceeds the tensor, {x.shape}, outside dim {dim}"
+        )
     _in_range("gather", index, x.shape[d] if x.ndim else 1)
     if not x.ndim or not index.ndim:
         x, flat = _reshape(x, (x.numel(),)), _reshape(index, (index.numel(),))
@@ -297,7 +333,12 @@ def gather(x: Any, dim: int, index: Any) -> Any:
 
 def _in_range(name: str, index: Any, size: int, error: type[Exception] = RuntimeError) -> None:
     values = index.array if isinstance(index, Tensor) else index
-    if is_array(values) and values.size and xp_of(values) is np and (values.min() < 0 or values.max() >= size):
+    if (
+        is_array(values)
+        and values.size
+        and xp_of(values) is np
+        and (values.min() < 0 or values.max() >= size)
+    ):
         bad = values[(values < 0) | (values >= size)].flat[0]
         raise error(f"{name}: index {bad} is out of range [0, {size - 1}]")
 
@@ -313,7 +354,11 @@ _embedding_sum = linear(
 
 
 def _without_row(weight: Any, skip: int | None) -> Any:
-    return weight if skip is None else weight - _place(weight[skip : skip + 1], weight.shape, slice(skip, skip + 1))
+    return (
+        weight
+        if skip is None
+        else weight - _place(weight[skip : skip + 1], weight.shape, slice(skip, skip + 1))
+    )
 
 
 def _collected(xp: Any, x: Any, index: Any, shape: tuple[int, ...], skip: int | None) -> Any:
@@ -324,7 +369,7 @@ def _collected(xp: Any, x: Any, index: Any, shape: tuple[int, ...], skip: int | 
 
 
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
-    """out[...] = weight[input[...]]: (...) ints and (V, C) -> (..., C); row padding_idx receives no gradient."""
+    """out = weight[input]: (...) ints, (V, C) -> (..., C); row padding_idx receives no gradient."""
     if category(input.dtype) != 1:
         raise RuntimeError(f"embedding: expected integer indices, not {input.dtype}")
     if weight.ndim != 2:
@@ -332,7 +377,9 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     rows = weight.shape[0]
     if padding_idx is not None:
         if not -rows <= padding_idx < rows:
-            raise AssertionError(f"embedding: padding_idx {padding_idx} is out of range for {rows} rows")
+            raise AssertionError(
+                f"embedding: padding_idx {padding_idx} is out of range for {rows} rows"
+            )
         padding_idx %= rows
     _in_range("embedding", input, rows, IndexError)
     return _embedding(weight, input, padding_idx)

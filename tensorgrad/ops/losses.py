@@ -20,9 +20,6 @@ from tensorgrad.ops.norms import _at_least, pairwise_distance
 from tensorgrad.ops.reduce import _sum
 from tensorgrad.ops.shape import unsqueeze
 
-__all__ = ["bilinear"]
-"""What PyTorch has at its top level, too; nn.functional has all of them."""
-
 
 def reduced(name: str, loss: Any, reduction: str) -> Any:
     """The loss as it is, its mean or its sum: reduction "none", "mean" or "sum"."""

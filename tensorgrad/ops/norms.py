@@ -10,14 +10,11 @@ import numpy as np
 
 from tensorgrad.convert import cast
 from tensorgrad.dtypes import category, float32, result_type
-from tensorgrad.inplace import copy_
 from tensorgrad.kinds import elementwise, fused
-from tensorgrad.mode import no_grad
 from tensorgrad.ops.elementwise import clamp_min, rsqrt, square
 from tensorgrad.ops.layer_norm import _rows
 from tensorgrad.ops.reduce import _count, _is_half, _mean, _sum, norm
 from tensorgrad.ops.shape import _reshape, all_dims
-from tensorgrad.tracer import Tracer
 
 __all__ = ["cosine_similarity", "pairwise_distance"]
 """Those that PyTorch has at its top level, too; nn.functional has all of them."""
@@ -97,10 +94,7 @@ def _both(name: str, running_mean: Any, running_var: Any) -> bool:
 
 def _track(running: Any, new: Any, momentum: float) -> None:
     """running <- (1 - momentum) running + momentum new, in place and without history."""
-    while isinstance(new, Tracer):
-        new = new.value
-    with no_grad():
-        copy_(running, running * (1 - momentum) + new * momentum)
+    running.mul_(1 - momentum).add_(_reshape(new.detach(), running.shape) * momentum)
 
 
 def _scaled(x: Any, weight: Any, bias: Any) -> Any:
@@ -154,8 +148,8 @@ def batch_norm(
         raise ValueError(f"{name}: an input of shape {shape} has only one value per channel")
     y, mean, var = _standardize(input, (0, *range(2, len(shape))), eps)
     if tracked and count:
-        _track(running_mean, _reshape(mean, (channels,)), momentum)
-        _track(running_var, _reshape(var, (channels,)) * (count / (count - 1)), momentum)
+        _track(running_mean, mean, momentum)
+        _track(running_var, var.detach() * (count / (count - 1)), momentum)
     return _scaled(y, weight, bias)
 
 
@@ -203,9 +197,8 @@ def instance_norm(
            weight=weight, bias=bias)  # fmt: skip
     if _both(name, running_mean, running_var) and n and size:
         _, mean, var = _standardize(_reshape(input, (n, channels, size)).detach(), (2,), eps)
-        mean, var = (_reshape(_mean(x, (0,), False), (channels,)) for x in (mean, var))
-        _track(running_mean, mean, momentum)
-        _track(running_var, var * (size / (size - 1)), momentum)
+        _track(running_mean, _mean(mean, (0,), False), momentum)
+        _track(running_var, _mean(var, (0,), False) * (size / (size - 1)), momentum)
     return _scaled(_by_rows(input, n * channels, size, eps), weight, bias)
 
 
@@ -218,16 +211,13 @@ def rms_norm(
     the input's floats at 1, float32's for half types.  Zhang and Sennrich 2019.
     """
     name, shape = "rms_norm", tuple(input.shape)
-    alone = isinstance(normalized_shape, int)
-    sizes = (normalized_shape,) if alone else tuple(normalized_shape)  # type: ignore[arg-type]
+    sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not sizes or shape[-len(sizes) :] != sizes:
         raise RuntimeError(
             f"{name}: an input of shape {shape} does not end with normalized_shape {sizes}"
         )
     if weight is not None and tuple(weight.shape) != sizes:
-        raise RuntimeError(
-            f"{name}: weight has shape {weight.shape}, normalized_shape is {sizes}"
-        )
+        raise RuntimeError(f"{name}: weight has shape {weight.shape}, normalized_shape is {sizes}")
     _check(name, input, 0)
     x = _wide(input)
     squares = _mean(square(x), tuple(range(len(shape) - len(sizes), len(shape))), True)

@@ -1,4 +1,4 @@
-"""Sums and their kin along dims.  Half types accumulate in float32; gradients at ties are shared evenly."""
+"""Sums and their kin along dims.  Half types add up in float32; ties share a gradient evenly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from tensorgrad.convert import cast
 from tensorgrad.dtypes import as_dtype, category, float32, float64, int64, uint8
 from tensorgrad.kinds import discrete, elementwise, general, linear
-from tensorgrad.ops.elementwise import abs, pow, square, where, zeros_like
+from tensorgrad.ops.elementwise import abs, pow, square, where
 from tensorgrad.ops.shape import _flip, _reshape, all_dims, cat, one_dim, split
 from tensorgrad.publish import public, publish
 
@@ -64,7 +64,7 @@ def _whole(xp: Any, x: Any, /) -> Any:
 def _whole_numpy(x: Any) -> Any:
     dtype = x.dtype
     if dtype is float32 or dtype is float64:
-        return np.add.reduce(x, None, None, np.empty((), dtype))
+        return np.add.reduce(x, None, None, np.empty((), dtype))  # type: ignore[call-overload]
     return _whole(np, x)
 
 
@@ -76,7 +76,9 @@ _sum = linear(
 )  # fmt: skip
 _mean = linear(
     "mean", lambda xp, x, /, dims, keepdim: _average(xp, x, dims, keepdim),
-    dx=lambda g, x_shape, dims, keepdim: _restore(g, x_shape, dims, keepdim) / _count(x_shape, dims),
+    dx=lambda g, x_shape, dims, keepdim: (
+        _restore(g, x_shape, dims, keepdim) / _count(x_shape, dims)
+    ),
 )  # fmt: skip
 _amax = general(
     "amax", lambda xp, x, /, dims, keepdim: xp.maximum.reduce(x, dims, None, None, keepdim),
@@ -90,9 +92,7 @@ _cumsum = linear(
     "cumsum", lambda xp, x, /, dim: _accumulate(xp, x, dim),
     dx=lambda g, dim: _flip(_cumsum(_flip(g, (dim,)), dim), (dim,)),
 )  # fmt: skip
-_root = elementwise(
-    "root", "sqrt", dx=lambda g, out: where(out == 0, zeros_like(g), g / (2 * out))
-)
+_root = elementwise("root", "sqrt", dx=lambda g, out: where(out == 0, 0, g / (2 * out)))
 _argmax = discrete("argmax", lambda xp, x, /, dim, keepdim: xp.argmax(x, dim, keepdims=keepdim))
 _argmin = discrete("argmin", lambda xp, x, /, dim, keepdim: xp.argmin(x, dim, keepdims=keepdim))
 _any = discrete("any", lambda xp, x, /, dims, keepdim: xp.any(x, dims, keepdims=keepdim))
@@ -112,7 +112,7 @@ def _to_ties(g: Any, x: Any, out: Any, dims: tuple[int, ...], keepdim: bool) -> 
 
 
 def numpy_names(function: F) -> F:
-    """The function with NumPy's axis and keepdims for PyTorch's dim and keepdim, as PyTorch has it."""
+    """The function with NumPy's axis and keepdims for dim and keepdim, as PyTorch has it."""
 
     @functools.wraps(function)
     def call(*args: Any, axis: Any = None, keepdims: Any = None, **kwargs: Any) -> Any:
@@ -205,7 +205,7 @@ def std_mean(x: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
 
 @public()
 def std(x: Any, *args: Any, **kwargs: Any) -> Any:
-    """out = sqrt(var); its gradient at zero is zero, as in PyTorch.  See var_mean for the arguments."""
+    """out = sqrt(var); its gradient at zero is zero.  See var_mean for the arguments."""
     return _root(var_mean(x, *args, **kwargs)[0])
 
 
@@ -294,7 +294,7 @@ def cumsum(x: Any, dim: int, *, dtype: Any = None) -> Any:
     return _cumsum(x, one_dim("cumsum", dim, x.ndim)) if x.ndim else x
 
 
-# Products are composed of products of halves: every derivative is right, at zeros too, without a division.
+# Products are composed of products of halves: every derivative is right, at zeros too.
 
 
 @public()
@@ -320,7 +320,7 @@ def prod(x: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = 
 @public()
 @numpy_names
 def cumprod(x: Any, dim: int, *, dtype: Any = None) -> Any:
-    """out[i] = x[0] ... x[i] along a dim, in rounds that double the products' length.  Hillis, Steele 1986."""
+    """out[i] = x[0] ... x[i] along a dim, in rounds that double it.  Hillis, Steele 1986."""
     x, _ = _prepared("cumprod", x, dim, dtype)
     d = one_dim("cumprod", dim, x.ndim)
     step = 1
@@ -335,7 +335,7 @@ def cumprod(x: Any, dim: int, *, dtype: Any = None) -> Any:
 @public()
 @numpy_names
 def norm(x: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
-    """out = (sum |x|^p)^(1/p) over dims: p = 2 by default, inf the largest |x|, 0 the number of non-zeros."""
+    """out = (sum |x|^p)^(1/p) over dims: 2 by default, inf the largest |x|, 0 counts non-zeros."""
     if category(x.dtype) < 2 and dtype is None:
         raise RuntimeError(f"norm: expected a floating-point tensor, not {x.dtype}; use x.float()")
     x, dims = _prepared("norm", x, dim, dtype)

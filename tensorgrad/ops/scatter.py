@@ -99,10 +99,10 @@ def _layers(name: str, x: Any, dim: int, index: Any, source: Any) -> tuple[int, 
     if source is not None:
         if source.dtype != x.dtype:
             raise RuntimeError(f"{name}: source has dtype {source.dtype}, the tensor {x.dtype}")
-        wanted = x.shape[:d] + (vector.shape[0],) + x.shape[d + 1 :] if x.ndim else ()
+        wanted = (*x.shape[:d], vector.shape[0], *x.shape[d + 1 :]) if x.ndim else ()
         if source.shape != wanted:
             raise RuntimeError(
-                f"{name}: {vector.shape[0]} indices along dim {dim} of shape {x.shape} need a source "
+                f"{name}: {vector.shape[0]} indices along dim {dim} of {x.shape} need a source "
                 f"of shape {wanted}, not {source.shape}"
             )
     return d, vector
@@ -110,7 +110,7 @@ def _layers(name: str, x: Any, dim: int, index: Any, source: Any) -> tuple[int, 
 
 @public()
 def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Any:
-    """out = x with the layers of alpha source added at the places that a vector of indices names."""
+    """out = x with the layers of alpha source added at the places that a vector names."""
     d, vector = _layers("index_add", x, dim, index, source)
     if not x.ndim:
         return x + alpha * source

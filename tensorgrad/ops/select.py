@@ -1,4 +1,4 @@
-"""Choosing elements by their order: max and min along a dim, sort, topk.  Each is an argument search, then a gather."""
+"""Choosing elements by their order: max, min, sort, topk.  Each is a search, then a gather."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ class ValuesAndIndices(NamedTuple):
 
 
 _argsort = discrete("argsort", lambda xp, x, /, dim, descending: _order(xp, x, dim, descending))
-_argtop = discrete(
-    "argtopk", lambda xp, x, /, k, dim, largest: _partition(xp, x, k, dim, largest)
-)
+_argtop = discrete("argtopk", lambda xp, x, /, k, dim, largest: _partition(xp, x, k, dim, largest))
 
 
 def _order(xp: Any, x: Any, dim: int, descending: bool) -> Any:
@@ -37,7 +35,7 @@ def _order(xp: Any, x: Any, dim: int, descending: bool) -> Any:
 
 
 def _partition(xp: Any, x: Any, k: int, dim: int, largest: bool) -> Any:
-    """The k largest or smallest, in order: cut off from the rest first, which need not be sorted."""
+    """The k largest or smallest, in order: cut off from the rest first, which stays unsorted."""
     n = x.shape[dim]
     if not 0 < k < n:
         return xp.take(_order(xp, x, dim, largest), xp.arange(k), dim)
@@ -60,37 +58,45 @@ def _picked(x: Any, indices: Any, dim: int, keepdim: bool = True) -> ValuesAndIn
 def _extreme(name: str, x: Any, dim: Any, keepdim: bool, search: Any) -> Any:
     d = one_dim(name, dim, x.ndim)
     if not x.ndim:
-        return ValuesAndIndices(*(_reshape(part, ()) for part in _extreme(name, _reshape(x, (1,)), 0, True, search)))
+        return ValuesAndIndices(
+            *(_reshape(part, ()) for part in _extreme(name, _reshape(x, (1,)), 0, True, search))
+        )
     return _picked(x, search(_not_empty(name, x, (d,)), d, True), d, keepdim)
 
 
 @public()
 @numpy_names
 def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """The largest element; with a dim, (values, indices) along it; with a second tensor, maximum(x, y).
+    """The largest element; with a dim, (values, indices) along it; with a tensor, maximum(x, y).
 
-    Of equal elements along a dim the first is taken, and has the gradient; over all, ties share it evenly.
+    Of equals along a dim the first is taken, and has the gradient; over all, ties share it.
     """
     if dim is None:
         return amax(_some("max", x))
-    return maximum(x, dim) if isinstance(dim, Operable) else _extreme("max", x, dim, keepdim, _argmax)
+    return (
+        maximum(x, dim) if isinstance(dim, Operable) else _extreme("max", x, dim, keepdim, _argmax)
+    )
 
 
 @public()
 @numpy_names
 def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """The smallest element; with a dim, (values, indices) along it; with a second tensor, minimum(x, y).
+    """The smallest element; with a dim, (values, indices) along it; with a tensor, minimum(x, y).
 
-    Of equal elements along a dim the first is taken, and has the gradient; over all, ties share it evenly.
+    Of equals along a dim the first is taken, and has the gradient; over all, ties share it.
     """
     if dim is None:
         return amin(_some("min", x))
-    return minimum(x, dim) if isinstance(dim, Operable) else _extreme("min", x, dim, keepdim, _argmin)
+    return (
+        minimum(x, dim) if isinstance(dim, Operable) else _extreme("min", x, dim, keepdim, _argmin)
+    )
 
 
 def _some(name: str, x: Any) -> Any:
     if not x.numel():
-        raise RuntimeError(f"{name}: a tensor of shape {x.shape} has nothing to choose from; pass a dim")
+        raise RuntimeError(
+            f"{name}: a tensor of shape {x.shape} has nothing to choose from; pass a dim"
+        )
     return x
 
 
@@ -98,18 +104,28 @@ def _some(name: str, x: Any) -> Any:
 def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """The indices that sort x along a dim; equal elements keep their order."""
     d = one_dim("argsort", dim, x.ndim)
-    return _argsort(x, d, descending) if x.ndim else _reshape(_argsort(_reshape(x, (1,)), 0, False), ())
+    return (
+        _argsort(x, d, descending)
+        if x.ndim
+        else _reshape(_argsort(_reshape(x, (1,)), 0, False), ())
+    )
 
 
 @public()
 def sort(x: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> ValuesAndIndices:
     """(values, indices) of x in order along a dim; equal elements keep theirs."""
     indices = argsort(x, dim, descending)
-    return _picked(x, indices, one_dim("sort", dim, x.ndim)) if x.ndim else ValuesAndIndices(x, indices)
+    return (
+        _picked(x, indices, one_dim("sort", dim, x.ndim))
+        if x.ndim
+        else ValuesAndIndices(x, indices)
+    )
 
 
 @public()
-def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesAndIndices:
+def topk(
+    x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> ValuesAndIndices:
     """(values, indices) of the k largest or smallest elements along a dim, in order."""
     d = one_dim("topk", dim, x.ndim)
     have = x.shape[d] if x.ndim else 1
@@ -126,9 +142,13 @@ def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = Tru
 
 @public("argwhere")
 def nonzero(x: Any, *, as_tuple: bool = False) -> Any:
-    """The indices of the elements that are not zero: (n, ndim), or a tuple with one vector per dim."""
+    """Where x is not zero: indices (n, ndim), or a tuple with one vector per dim."""
     places = _nonzero(x) if x.ndim or not as_tuple else _nonzero(_reshape(x, (1,)))
-    return tuple(_slice(places, (slice(None), d)) for d in range(places.shape[1])) if as_tuple else places
+    return (
+        tuple(_slice(places, (slice(None), d)) for d in range(places.shape[1]))
+        if as_tuple
+        else places
+    )
 
 
 _nonzero = discrete("nonzero", lambda xp, x, /: xp.argwhere(x))
@@ -138,9 +158,13 @@ _nonzero = discrete("nonzero", lambda xp, x, /: xp.argwhere(x))
 def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Any:
     """out[n] = how often n occurs in a vector of whole numbers, or the sum of its weights."""
     if x.ndim != 1 or category(x.dtype) != 1:
-        raise RuntimeError(f"bincount: expected a vector of integers, not {x.dtype} of shape {x.shape}")
+        raise RuntimeError(
+            f"bincount: expected a vector of integers, not {x.dtype} of shape {x.shape}"
+        )
     if weights is not None and weights.shape != x.shape:
-        raise RuntimeError(f"bincount: weights of shape {weights.shape} for values of shape {x.shape}")
+        raise RuntimeError(
+            f"bincount: weights of shape {weights.shape} for values of shape {x.shape}"
+        )
     if minlength < 0 or (x.numel() and int(x.array.min()) < 0):
         raise RuntimeError("bincount: neither the values nor minlength may be negative")
     heavy = None if weights is None else weights.array

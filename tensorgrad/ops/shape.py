@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-import numpy as np
-
 from tensorgrad.backend import is_array, xp_of
 from tensorgrad.fit import broadcast
 from tensorgrad.kinds import linear
@@ -19,44 +17,49 @@ from tensorgrad.tracer import Tracer
 # ---- the primitives
 
 _reshape = linear(
-    "reshape", lambda xp, x, /, shape: x.reshape(shape), view=True, dx=lambda g, x_shape: _reshape(g, x_shape)
+    "reshape",
+    lambda xp, x, /, shape: x.reshape(shape),
+    view=True,
+    dx=lambda g, x_shape: _reshape(g, x_shape),
 )
 _permute = linear(
     "permute", lambda xp, x, /, dims: x.transpose(dims), view=True,
     dx=lambda g, dims: _permute(g, _inverse(dims)),
 )  # fmt: skip
 _swap = linear(
-    "transpose", lambda xp, x, /, a, b: x.swapaxes(a, b), view=True, dx=lambda g, a, b: _swap(g, a, b)
+    "transpose",
+    lambda xp, x, /, a, b: x.swapaxes(a, b),
+    view=True,
+    dx=lambda g, a, b: _swap(g, a, b),
 )
-_diagonal = linear(
-    "diagonal", lambda xp, x, /, offset, a, b: _diagonal_of(x, offset, a, b), view=True,
-    dx=lambda g, x_shape, offset, a, b: _on_diagonal(g, x_shape, offset, a, b),
-)  # fmt: skip
-_on_diagonal = linear(
-    "on_diagonal", lambda xp, x, /, shape, offset, a, b: _with_diagonal(xp, x, shape, offset, a, b),
-    dx=lambda g, offset, a, b: _diagonal(g, offset, a, b),
-)  # fmt: skip
-_flip = linear("flip", lambda xp, x, /, dims: xp.flip(x, dims).copy(), dx=lambda g, dims: _flip(g, dims))
+_flip = linear(
+    "flip", lambda xp, x, /, dims: xp.flip(x, dims).copy(), dx=lambda g, dims: _flip(g, dims)
+)
 _roll = linear(
     "roll", lambda xp, x, /, shifts, dims: xp.roll(x, shifts, dims),
     dx=lambda g, shifts, dims: _roll(g, tuple(-s for s in shifts), dims),
 )  # fmt: skip
-_tril = linear("tril", lambda xp, x, /, diagonal: xp.tril(x, diagonal), dx=lambda g, diagonal: _tril(g, diagonal))
-_triu = linear("triu", lambda xp, x, /, diagonal: xp.triu(x, diagonal), dx=lambda g, diagonal: _triu(g, diagonal))
 _cat = linear(
     "cat", lambda xp, xs, /, dim: xp.concatenate(xs, dim), variadic=True,
     joint=lambda g, xs_shape, dim: _split(g, tuple(s[dim] for s in xs_shape), dim),
 )  # fmt: skip
 _stack = linear(
-    "stack", lambda xp, xs, /, dim: xp.stack(xs, dim), variadic=True, joint=lambda g, dim: _unbind(g, dim)
+    "stack",
+    lambda xp, xs, /, dim: xp.stack(xs, dim),
+    variadic=True,
+    joint=lambda g, dim: _unbind(g, dim),
 )
 _split = linear(
     "split", lambda xp, x, /, sizes, dim: _pieces(x, sizes, dim), view=True, many=True,
-    dx=lambda gs, x_shape, sizes, dim: _cat(_filled(gs, [_sized(x_shape, n, dim) for n in sizes]), dim),
+    dx=lambda gs, x_shape, sizes, dim: _cat(
+        _filled(gs, [_sized(x_shape, n, dim) for n in sizes]), dim
+    ),
 )  # fmt: skip
 _unbind = linear(
     "unbind", lambda xp, x, /, dim: _layers(x, dim), view=True, many=True,
-    dx=lambda gs, x_shape, dim: _stack(_filled(gs, [x_shape[:dim] + x_shape[dim + 1 :]] * x_shape[dim]), dim),
+    dx=lambda gs, x_shape, dim: _stack(
+        _filled(gs, [x_shape[:dim] + x_shape[dim + 1 :]] * x_shape[dim]), dim
+    ),
 )  # fmt: skip
 
 for _op, _method in (
@@ -67,19 +70,6 @@ for _op, _method in (
 
 def _inverse(dims: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(range(len(dims)), key=dims.__getitem__))
-
-
-def _diagonal_of(x: Any, offset: int, a: int, b: int) -> Any:
-    out = x.diagonal(offset, a, b)
-    if is_array(x) and hasattr(out.flags, "writeable"):
-        out.flags.writeable = x.flags.writeable  # NumPy gives it read-only
-    return out
-
-
-def _with_diagonal(xp: Any, x: Any, shape: tuple[int, ...], offset: int, a: int, b: int) -> Any:
-    out = xp.zeros(shape, x.dtype)
-    _diagonal_of(out, offset, a, b)[...] = x
-    return out
 
 
 def _pieces(x: Any, sizes: Sequence[int], dim: int) -> tuple[Any, ...]:
@@ -103,7 +93,13 @@ def _filled(gs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[Any]:
     """The gradients of several outputs, zeros where none arrived."""
     like: Any = next(g for g in gs if g is not None)
     while not is_array(like):
-        like = like.value if isinstance(like, Tracer) else like.array if isinstance(like, Tensor) else xp_of(like).asarray(like)
+        like = (
+            like.value
+            if isinstance(like, Tracer)
+            else like.array
+            if isinstance(like, Tensor)
+            else xp_of(like).asarray(like)
+        )
     return [xp_of(like).zeros(s, like.dtype) if g is None else g for g, s in zip(gs, shapes)]
 
 
@@ -116,8 +112,11 @@ def one_dim(name: str, dim: Any, ndim: int) -> int:
         dim = _integer(name, dim)
     rank = ndim or 1
     if not -rank <= dim < rank:
-        raise IndexError(f"{name}: dim {dim} is out of range [{-rank}, {rank - 1}] for a {ndim}-d tensor")
-    return dim + rank if dim < 0 else dim
+        raise IndexError(
+            f"{name}: dim {dim} is out of range [{-rank}, {rank - 1}] for a {ndim}-d tensor"
+        )
+    found: int = dim + rank if dim < 0 else dim
+    return found
 
 
 def _integer(name: str, value: Any) -> int:
@@ -152,7 +151,7 @@ def sizes_of(args: tuple[Any, ...]) -> tuple[int, ...]:
 
 @public()
 def reshape(x: Any, *shape: Any) -> Any:
-    """The same elements in row-major order under another shape; one size may be -1.  A view where possible."""
+    """The elements in row-major order under another shape; one may be -1.  A view if possible."""
     size = shape[0] if len(shape) == 1 and type(shape[0]) is tuple else shape
     try:
         if min(size) >= -1:
@@ -164,21 +163,22 @@ def reshape(x: Any, *shape: Any) -> Any:
 
 @public()
 def view(x: Any, *shape: Any) -> Any:
-    """The same memory under another shape; RuntimeError where that needs a copy, and reshape() makes one."""
+    """The same memory under another shape; RuntimeError where only reshape(), which copies, can."""
     if len(shape) == 1 and isinstance(shape[0], np.dtype):
         return Tensor(x.array.view(shape[0]))
     out = reshape(x, *shape)
-    if type(x) is Tensor and not x.array.flags.c_contiguous and x.array.size:
-        if not xp_of(x.array).may_share_memory(out.array, x.array):
-            raise RuntimeError(
-                f"view: shape {out.shape} cannot be had without a copy: the tensor of shape {x.shape} "
-                "is not contiguous; use reshape()"
-            )
+    if type(x) is not Tensor or x.array.flags.c_contiguous or not x.array.size:
+        return out
+    if not xp_of(x.array).may_share_memory(out.array, x.array):
+        raise RuntimeError(
+            f"view: {out.shape} needs a copy: the tensor of shape {x.shape} is not contiguous; "
+            "use reshape()"
+        )
     return out
 
 
 def whole_shape(name: str, x: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape with its -1 computed; RuntimeError where the sizes do not fit the number of elements."""
+    """The shape with its -1 computed; RuntimeError where it does not fit the number of elements."""
     have, known, unknown = 1, 1, -1
     for n in x.shape:
         have *= n
@@ -186,15 +186,21 @@ def whole_shape(name: str, x: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
         if n == -1 and unknown < 0:
             unknown = i
         elif n < 0:
-            raise RuntimeError(f"{name}: invalid shape {shape}: sizes are positive, and at most one is -1")
+            raise RuntimeError(
+                f"{name}: invalid shape {shape}: sizes are positive, and at most one is -1"
+            )
         else:
             known *= n
     if unknown < 0:
         if known != have:
-            raise RuntimeError(f"{name}: shape {shape} has {known} elements, the tensor of shape {x.shape} has {have}")
+            raise RuntimeError(
+                f"{name}: shape {shape} has {known} elements, the tensor, {x.shape}, has {have}"
+            )
         return shape
     if known == 0 or have % known:
-        raise RuntimeError(f"{name}: a tensor of shape {x.shape} with {have} elements cannot become {shape}")
+        raise RuntimeError(
+            f"{name}: a tensor of shape {x.shape} with {have} elements cannot become {shape}"
+        )
     return (*shape[:unknown], have // known, *shape[unknown + 1 :])
 
 
@@ -239,14 +245,20 @@ def unflatten(x: Any, dim: int, sizes: Sequence[int]) -> Any:
     for n in sizes:
         total *= n
     if total != count:
-        raise RuntimeError(f"unflatten: sizes {tuple(sizes)} do not multiply to {count}, the size of dim {dim}")
+        raise RuntimeError(
+            f"unflatten: sizes {tuple(sizes)} do not multiply to {count}, the size of dim {dim}"
+        )
     return _reshape(x, (*x.shape[:d], *sizes, *x.shape[d + 1 :]))
 
 
 @public("swapaxes", "swapdims")
 def transpose(x: Any, dim0: int, dim1: int) -> Any:
     """Two dims exchanged; a view."""
-    return _swap(x, one_dim("transpose", dim0, x.ndim), one_dim("transpose", dim1, x.ndim)) if x.ndim else x
+    return (
+        _swap(x, one_dim("transpose", dim0, x.ndim), one_dim("transpose", dim1, x.ndim))
+        if x.ndim
+        else x
+    )
 
 
 @public()
@@ -255,7 +267,9 @@ def permute(x: Any, *dims: Any) -> Any:
     given = sizes_of(dims)
     order = tuple(one_dim("permute", d, x.ndim) for d in given) if len(given) == x.ndim else given
     if sorted(order) != list(range(x.ndim)):
-        raise RuntimeError(f"permute: {tuple(dims)} is no order of the {x.ndim} dims of a tensor of shape {x.shape}")
+        raise RuntimeError(
+            f"permute: {tuple(dims)} is no order of the {x.ndim} dims of shape {x.shape}"
+        )
     return _permute(x, order)
 
 
@@ -263,7 +277,9 @@ def permute(x: Any, *dims: Any) -> Any:
 def movedim(x: Any, source: Any, destination: Any) -> Any:
     """Dims moved to new places, the others in their order."""
     src = all_dims("movedim", source if isinstance(source, int) else tuple(source), x.ndim)
-    dst = all_dims("movedim", destination if isinstance(destination, int) else tuple(destination), x.ndim)
+    dst = all_dims(
+        "movedim", destination if isinstance(destination, int) else tuple(destination), x.ndim
+    )
     order = [d for d in range(x.ndim) if d not in src]
     for d, s in sorted(zip(dst, src)):
         order.insert(d, s)
@@ -274,7 +290,9 @@ def movedim(x: Any, source: Any, destination: Any) -> Any:
 def t(x: Any) -> Any:
     """The transpose of a matrix; vectors and scalars as they are."""
     if x.ndim > 2:
-        raise RuntimeError(f"t: expected a tensor of at most 2 dims, not shape {x.shape}; use transpose or .mT")
+        raise RuntimeError(
+            f"t: expected a tensor of at most 2 dims, not shape {x.shape}; use transpose or .mT"
+        )
     return _swap(x, 0, 1) if x.ndim == 2 else x
 
 
@@ -337,105 +355,10 @@ def roll(x: Any, shifts: Any, dims: Any = None) -> Any:
     return _roll(x, shifts, tuple(one_dim("roll", d, x.ndim) for d in dims))
 
 
-# ---- repeated
-
-
-@public("tile", method=False)
-def _tile(x: Any, *dims: Any) -> Any:
-    sizes = sizes_of(dims)
-    return _repeat(x, (1,) * (x.ndim - len(sizes)) + sizes)
-
-
-@public(method=False)
-def tile(x: Any, dims: Sequence[int]) -> Any:
-    """The tensor laid side by side `dims` times; missing leading entries are one."""
-    return _tile(x, dims)
-
-
-@public("repeat", method=False)
-def _repeat(x: Any, *sizes: Any) -> Any:
-    """x.repeat(2, 3): the tensor laid side by side; further leading entries are new dims."""
-    times = sizes_of(sizes)
-    new = len(times) - x.ndim
-    if new < 0 or any(n < 0 for n in times):
-        raise RuntimeError(f"repeat: {times} does not tell how often a tensor of shape {x.shape} is repeated")
-    shape = (1,) * new + x.shape
-    thin = tuple(m for n in shape for m in (1, n))
-    wide = tuple(m for n, k in zip(shape, times) for m in (k, n))
-    return _reshape(broadcast(_reshape(x, thin), wide), tuple(n * k for n, k in zip(shape, times)))
-
-
-@public()
-def repeat_interleave(x: Any, repeats: Any, dim: int | None = None, *, output_size: Any = None) -> Any:
-    """Each element along a dim (of the flattened tensor by default) repeated, all as often or each as told."""
-    if dim is None:
-        x, dim = _reshape(x, (x.numel(),)), 0
-    if not x.ndim:
-        x = _reshape(x, (1,))
-    d = one_dim("repeat_interleave", dim, x.ndim)
-    if isinstance(repeats, Tensor):
-        counts = repeats.array
-        if counts.ndim > 1 or counts.size not in (1, x.shape[d]):
-            raise RuntimeError(
-                f"repeat_interleave: repeats of shape {repeats.shape} for {x.shape[d]} elements along dim {dim}"
-            )
-        xp = xp_of(counts)
-        counts = xp.broadcast_to(counts, (x.shape[d],))
-        return x[(*(slice(None),) * d, Tensor(xp.repeat(xp.arange(x.shape[d]), counts)))]
-    if repeats < 0:
-        raise RuntimeError(f"repeat_interleave: repeats must not be negative, it is {repeats}")
-    thin, shape = (*x.shape[: d + 1], 1, *x.shape[d + 1 :]), _sized(x.shape, x.shape[d] * repeats, d)
-    return _reshape(broadcast(_reshape(x, thin), _sized(thin, repeats, d + 1)), shape)
-
-
-# ---- triangles and diagonals
-
-
 def _matrix(name: str, x: Any) -> Any:
     if x.ndim < 2:
         raise RuntimeError(f"{name}: expected a tensor of at least 2 dims, not shape {x.shape}")
     return x
-
-
-@public()
-def tril(x: Any, diagonal: int = 0) -> Any:
-    """The lower triangle of every matrix, zeros above the diagonal."""
-    return _tril(_matrix("tril", x), diagonal)
-
-
-@public()
-def triu(x: Any, diagonal: int = 0) -> Any:
-    """The upper triangle of every matrix, zeros below the diagonal."""
-    return _triu(_matrix("triu", x), diagonal)
-
-
-@public()
-def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-    """The diagonals of the matrices that dims dim1 and dim2 span, as the last dim; a view."""
-    a, b = (one_dim("diagonal", d, x.ndim) for d in (dim1, dim2))
-    if a == b:
-        raise RuntimeError(f"diagonal: dims {dim1} and {dim2} are the same")
-    return _diagonal(x, offset, a, b)
-
-
-@public()
-def diag_embed(x: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
-    """Zeros with the last dim of x on the diagonals of new matrices, in dims dim1 and dim2."""
-    a, b = (one_dim("diag_embed", d, x.ndim + 1) for d in (dim1, dim2))
-    if a == b:
-        raise RuntimeError(f"diag_embed: dims {dim1} and {dim2} are the same")
-    shape, n = list(x.shape[:-1]), x.shape[-1] + abs(offset)
-    for d in sorted((a, b)):
-        shape.insert(d, n)
-    return _on_diagonal(x, tuple(shape), offset, a, b)
-
-
-@public()
-def diag(x: Any, diagonal: int = 0) -> Any:
-    """A matrix with the vector x on its diagonal, or the diagonal of the matrix x."""
-    if x.ndim not in (1, 2):
-        raise RuntimeError(f"diag: expected a vector or a matrix, not a tensor of shape {x.shape}")
-    return diag_embed(x, diagonal) if x.ndim == 1 else _diagonal(x, diagonal, 0, 1)
 
 
 def _sequence(name: str, tensors: Any, error: type[Exception]) -> tuple[Any, ...]:
@@ -455,13 +378,19 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     if any(x.ndim == 0 for x in xs):
         raise RuntimeError("cat: 0-d tensors cannot be joined; use stack")
     rank = max(x.ndim for x in xs)
-    kept = tuple(x for x in xs if x.shape != (0,)) if rank > 1 else xs  # PyTorch's legacy: a bare empty vector is skipped
+    kept = (
+        tuple(x for x in xs if x.shape != (0,)) if rank > 1 else xs
+    )  # PyTorch's legacy: a bare empty vector is skipped
     if not kept or (rank == 1 and all(x.shape == (0,) for x in xs)):
         return xs[0].clone()
     xs = kept
     d = one_dim("cat", dim, xs[0].ndim)
     for x in xs:
-        if x.ndim != xs[0].ndim or x.shape[:d] != xs[0].shape[:d] or x.shape[d + 1 :] != xs[0].shape[d + 1 :]:
+        if (
+            x.ndim != xs[0].ndim
+            or x.shape[:d] != xs[0].shape[:d]
+            or x.shape[d + 1 :] != xs[0].shape[d + 1 :]
+        ):
             raise RuntimeError(f"cat: shapes {xs[0].shape} and {x.shape} differ outside dim {dim}")
     return _cat(xs, d)
 
@@ -497,7 +426,7 @@ def split(x: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
 
 @public()
 def split_with_sizes(x: Any, split_sizes: Sequence[int], dim: int = 0) -> tuple[Any, ...]:
-    return split(x, tuple(split_sizes), dim)  # type: ignore[no-any-return]
+    return split(x, tuple(split_sizes), dim)
 
 
 @public()
@@ -508,7 +437,7 @@ def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
     if x.ndim == 0:
         raise RuntimeError("chunk: a 0-d tensor cannot be split")
     n = x.shape[one_dim("chunk", dim, x.ndim)]
-    return split(x, -(-n // chunks) if n else [0] * chunks, dim)  # type: ignore[no-any-return]
+    return split(x, -(-n // chunks) if n else [0] * chunks, dim)
 
 
 @public()

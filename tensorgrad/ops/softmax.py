@@ -140,19 +140,21 @@ def _typed(name: str, x: Any, dtype: Any) -> Any:
 @public()
 def softmax(x: Any, dim: int, dtype: Any = None) -> Any:
     """out = exp(x) / sum exp(x) along a dim."""
-    if dim == -1 and dtype is None:
+    if dim == -1 and dtype is None and x.dtype.kind == "f" and x.shape and x.shape[-1]:
         return _softmax(x, -1)
     x = _typed("softmax", x, dtype)
-    return _softmax(x, one_dim("softmax", dim, x.ndim)) if x.ndim else exp(x - x)
+    d = one_dim("softmax", dim, x.ndim)
+    return _softmax(x, d) if x.ndim and x.shape[d] else exp(x - x)
 
 
 @public()
 def log_softmax(x: Any, dim: int, dtype: Any = None) -> Any:
     """out = x - log sum exp(x) along a dim."""
-    if dim == -1 and dtype is None:
+    if dim == -1 and dtype is None and x.dtype.kind == "f" and x.shape and x.shape[-1]:
         return _log_softmax(x, -1)
     x = _typed("log_softmax", x, dtype)
-    return _log_softmax(x, one_dim("log_softmax", dim, x.ndim)) if x.ndim else x - x
+    d = one_dim("log_softmax", dim, x.ndim)
+    return _log_softmax(x, d) if x.ndim and x.shape[d] else x - x
 
 
 @public()

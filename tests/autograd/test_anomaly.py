@@ -193,7 +193,11 @@ def test_models_of_the_library_count_as_the_users():
     from tensorgrad.anomaly import _ours
 
     assert _ours("tensorgrad.nn.functional") and _ours("tensorgrad")
-    assert not _ours("tensorgrad.models.gpt") and not _ours("tensorgrad_addons") and not _ours("__main__")
+    assert (
+        not _ours("tensorgrad.models.gpt")
+        and not _ours("tensorgrad_addons")
+        and not _ours("__main__")
+    )
 
 
 def test_switches():

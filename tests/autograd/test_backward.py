@@ -224,6 +224,31 @@ def retained_gradients(lib):
 
 
 @script
+def retained_gradients_follow_changes_in_place(lib):
+    a = make(lib, 3)
+    b = a * 2.0
+    b.retain_grad()
+    b.mul_(3.0)
+    c = b.exp()
+    b.add_(1.0)
+    try:
+        (c + b).sum().backward()
+    except RuntimeError:
+        return "damaged"
+    return a.grad, b.grad
+
+
+@script
+def retained_gradients_after_a_change(lib):
+    a = make(lib, 3)
+    b = a * 2.0
+    b.retain_grad()
+    b.mul_(3.0)
+    (b * 5.0).sum().backward()
+    return a.grad, b.grad
+
+
+@script
 def hooks_on_what_needs_no_gradient(lib):
     make(lib, 3, grad=False).register_hook(print)
 
@@ -471,7 +496,9 @@ def a_clone_of_an_inference_tensor_is_ordinary(lib):
     return c.is_inference(), c.requires_grad_().requires_grad, a.grad
 
 
-@pytest.mark.filterwarnings("ignore:Using backward:UserWarning", "ignore:The .grad attr:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Using backward:UserWarning", "ignore:The .grad attr:UserWarning"
+)
 @pytest.mark.parametrize("function", SCRIPTS, ids=lambda f: f.__name__)
 def test_the_libraries_agree(function):
     the_same(function)

@@ -309,11 +309,13 @@ def test_damage_between_forward_and_backward():
     y = checkpoint(lambda h: (h * w).sum(), h)
     with tg.no_grad():
         w.mul_(2.0)
-    with pytest.raises(RuntimeError, match=r"a checkpoint uses a leaf of shape \(3,\) that was chan"):
+    with pytest.raises(
+        RuntimeError, match=r"a checkpoint uses a leaf of shape \(3,\) that was chan"
+    ):
         y.backward()
     y = checkpoint(lambda h: (h * w).sum(), h)
     h.add_(1.0)
-    with pytest.raises(RuntimeError, match="checkpoint keeps 'args', .* changed in place"):
+    with pytest.raises(RuntimeError, match=r"checkpoint keeps 'args', .* changed in place"):
         y.backward()
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -204,7 +205,7 @@ def test_mark_non_differentiable():
 
 def test_needs_input_grad():
     class Asks(Function):
-        seen: list = []
+        seen: ClassVar[list] = []
 
         @staticmethod
         def forward(ctx, x, k, y):
@@ -321,7 +322,7 @@ def test_mark_dirty_of_leaves_and_of_what_is_not_returned():
             ctx.mark_dirty(x)
             return x.mul_(2.0) * 1.0
 
-    with pytest.raises(RuntimeError, match="Hides: mark_dirty: .* must be returned by forward"):
+    with pytest.raises(RuntimeError, match=r"Hides: mark_dirty: .* must be returned by forward"):
         Hides.apply(x * 1.0)
     with pytest.raises(RuntimeError, match="mark_dirty: a traced value cannot be changed in place"):
         func.grad(lambda x: Doubles.apply(x * 1.0).sum())(x.detach())
@@ -332,7 +333,9 @@ def test_a_saved_tensor_changed_in_place_is_refused():
     y = x * 1.0
     z = power(tg, Function).apply(y, 2, x)
     y.add_(1.0)
-    with pytest.raises(RuntimeError, match="backward: Power keeps 'saved', shape .* changed in place"):
+    with pytest.raises(
+        RuntimeError, match=r"backward: Power keeps 'saved', shape .* changed in place"
+    ):
         z.sum().backward()
 
 
@@ -345,7 +348,10 @@ def test_a_saved_tensor_changed_in_place_is_refused():
         (lambda g: g, r"Bad.backward returned 1 gradients for 3 arguments"),
         (lambda g: (g, None), r"Bad.backward returned 2 gradients for 3 arguments"),
         (lambda g: (g, None, g, g), r"Bad.backward returned 4 gradients for 3 arguments"),
-        (lambda g: (g, g, g), r"Bad.backward returned a gradient for argument 1, which is no tensor"),
+        (
+            lambda g: (g, g, g),
+            r"Bad.backward returned a gradient for argument 1, which is no tensor",
+        ),
         (lambda g: (g, None, 3.0), r"Bad.backward: the gradient of argument 2 is of type float"),
         (lambda g: (g, None, g.sum()), r"argument 2 has shape \(\), the argument \(3,\)"),
         (lambda g: (g, None, g[:2]), r"argument 2 has shape \(2,\), the argument \(3,\)"),
@@ -419,7 +425,9 @@ def test_once_differentiable():
     tx.sin().sum().backward()
     close(x.grad, tx.grad)
     (first,) = autograd.grad(ByNumPy.apply(x).sum() + (x**3).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="ByNumPy.backward is once differentiable; its gradient"):
+    with pytest.raises(
+        RuntimeError, match=r"ByNumPy.backward is once differentiable; its gradient"
+    ):
         first.sum().backward()
     once = func.grad(lambda x: ByNumPy.apply(x).sum())(x.detach())
     close(once, tx.grad)
@@ -543,7 +551,7 @@ def test_a_jvp_that_answers_wrongly():
     x = tg.ones(3)
     with pytest.raises(RuntimeError, match=r"Bad.jvp: the tangent of output 0 has shape \(\)"):
         func.jvp(lambda x: Bad.apply(x)[0], (x,), (x,))
-    with pytest.raises(RuntimeError, match="Short.jvp returned 1 tangents for 2 outputs"):
+    with pytest.raises(RuntimeError, match=r"Short.jvp returned 1 tangents for 2 outputs"):
         func.jvp(lambda x: Short.apply(x)[0], (x,), (x,))
 
 
@@ -559,7 +567,9 @@ def test_a_closed_over_tracer_is_refused():
         return Closes.apply(tg.ones(3)).sum()
 
     hidden = None
-    with pytest.raises(RuntimeError, match="Closes: forward uses a value of a surrounding transform"):
+    with pytest.raises(
+        RuntimeError, match="Closes: forward uses a value of a surrounding transform"
+    ):
         func.grad(f)(tg.ones(3))
 
 

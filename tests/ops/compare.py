@@ -17,7 +17,7 @@ ERRORS = (RuntimeError, IndexError, TypeError, ValueError, AssertionError, ZeroD
 
 
 def to_torch(array: Any) -> Any:
-    """A torch tensor with a copy of the array; bfloat16 passes by way of float32, which holds it."""
+    """A torch tensor with a copy of the array; bfloat16 passes by way of float32."""
     if array.dtype.kind == "V":
         return torch.from_numpy(array.astype(np.float32)).to(torch.bfloat16)
     return torch.from_numpy(np.array(array))
@@ -70,9 +70,7 @@ def gradients(t: Any, outs: Sequence[Any], xs: Sequence[Any], **options: Any) ->
     if not outs:
         return []
     gs = options.pop("grad_outputs", None) or seeds(outs, t)
-    return list(
-        t.autograd.grad(outs, xs, gs, allow_unused=True, materialize_grads=True, **options)
-    )
+    return list(t.autograd.grad(outs, xs, gs, allow_unused=True, materialize_grads=True, **options))
 
 
 def run(t: Any, call: Callable[..., Any], arrays: Sequence[Any]) -> tuple[list[Any], list[Any]]:
@@ -82,7 +80,9 @@ def run(t: Any, call: Callable[..., Any], arrays: Sequence[Any]) -> tuple[list[A
     return result, gradients(t, floats(result), xs)
 
 
-def assert_same(mine: Sequence[Any], theirs: Sequence[Any], rtol: float = 1e-9, what: str = "") -> None:
+def assert_same(
+    mine: Sequence[Any], theirs: Sequence[Any], rtol: float = 1e-9, what: str = ""
+) -> None:
     """Equal in number, shape, dtype and value; infinities and NaN in the same places."""
     assert len(mine) == len(theirs), f"{what}: {len(mine)} results, PyTorch has {len(theirs)}"
     for i, (a, b) in enumerate(zip(mine, theirs, strict=True)):

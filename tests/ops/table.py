@@ -24,6 +24,7 @@ TIES = {"stretched": "which of equal elements is taken is open"}
 IN_PLACE = {"forward": "a traced value cannot be changed in place"}
 NO_TRANSPOSE = {"forward": "padding_idx takes a gradient away that the value depends on"}
 DEPRECATED = {"empty": "PyTorch lets 0-d tensors pass, with a warning that this will end"}
+ONCE = {"second": "PyTorch's own is differentiated only once; nested forward mode is the test"}
 NOT_A_VIEW = {"strided": "such memory cannot be viewed in this shape"}
 
 
@@ -145,11 +146,17 @@ def _table() -> Iterator[Row]:
     yield row("where method", lambda t, x, y: x.where(y > 0, y), (3, 5), (5,))
     yield row("masked_fill", lambda t, x, y: x.masked_fill(y > 0, 2.5), (7, 3, 5), (3, 5))
     yield row("masked_fill 0-d", lambda t, x: x.masked_fill(x > 0, x.detach().sum() * 0), (3, 5))
-    yield row("nan_to_num", lambda t, x: t.nan_to_num(1 / x.floor(), 0.5, 7.0, -7.0), (3, 5), half=0)
+    yield row(
+        "nan_to_num", lambda t, x: t.nan_to_num(1 / x.floor(), 0.5, 7.0, -7.0), (3, 5), half=0
+    )
 
     # no derivative
-    yield row("comparisons", lambda t, x, y: [x < y, x <= y, x > y, x >= y, x == y, x != y], (3, 5), (5,))
-    yield row("numbers", lambda t, x: [t.isnan(x), t.isinf(x), t.isfinite(x), x.isclose(x + 1)], (3, 5))
+    yield row(
+        "comparisons", lambda t, x, y: [x < y, x <= y, x > y, x >= y, x == y, x != y], (3, 5), (5,)
+    )
+    yield row(
+        "numbers", lambda t, x: [t.isnan(x), t.isinf(x), t.isfinite(x), x.isclose(x + 1)], (3, 5)
+    )
     yield row("floor_divide", lambda t, x, y: x.detach() // y.detach(), (3, 5), (5,), half=0)
     yield row("argmax", lambda t, x: [x.argmax(), x.argmax(1), x.argmin(0, keepdim=True)], (3, 5))
     yield row("any, all", lambda t, x: [(x > 0).any(1), (x > -2).all(0), (x > 0).any()], (3, 5))
@@ -227,7 +234,9 @@ def _table() -> Iterator[Row]:
     yield row("repeat_interleave", lambda t, x: t.repeat_interleave(x, 3, 1), (3, 5))
     yield row("repeat_interleave flat", lambda t, x: x.repeat_interleave(2), (3, 5))
     yield row(
-        "repeat_interleave each", lambda t, x: x.repeat_interleave(t.tensor([2, 0, 3]), dim=0), (3, 5)
+        "repeat_interleave each",
+        lambda t, x: x.repeat_interleave(t.tensor([2, 0, 3]), dim=0),
+        (3, 5),
     )
     yield row("diag", lambda t, x: t.diag(x, 1), (5,))
     yield row("diag of matrix", lambda t, x: x.diag(-1), (5, 3))
@@ -242,30 +251,46 @@ def _table() -> Iterator[Row]:
     yield row("index slice", lambda t, x: x[1:, ::2], (3, 5))
     yield row("index None, ...", lambda t, x: x[None, ..., -1], (3, 5))
     yield row("index tensor", lambda t, x: x[t.tensor([[2, 0], [0, -1]])], (3, 5))
-    yield row("index tensors", lambda t, x: x[:, t.tensor([[1], [4]]), t.tensor([0, 2, 0])], (2, 5, 3))
+    yield row(
+        "index tensors", lambda t, x: x[:, t.tensor([[1], [4]]), t.tensor([0, 2, 0])], (2, 5, 3)
+    )
     yield row("index apart", lambda t, x: x[t.tensor([1, 0]), :, t.tensor([0, 2])], (2, 5, 3))
     yield row("index mask", lambda t, x: x[x > 0], (3, 5))
-    yield row("index rows by mask", lambda t, x: x[:, t.tensor([True, False, True, True, False])], (3, 5))
+    yield row(
+        "index rows by mask", lambda t, x: x[:, t.tensor([True, False, True, True, False])], (3, 5)
+    )
     yield row("gather", lambda t, x: t.gather(x, 1, t.tensor([[0, 0, 2], [1, 1, 4]])), (3, 5))
     yield row("take_along_dim", lambda t, x: t.take_along_dim(x, t.tensor([[0, 0, 2]]), 1), (3, 5))
     yield row("narrow", lambda t, x: t.narrow(x, 1, 1, 3), (3, 5))
     yield row("select", lambda t, x: x.select(1, -2), (3, 5))
     yield row("index_select", lambda t, x: t.index_select(x, 1, t.tensor([0, 3, 0])), (3, 5))
-    yield row("masked_select", lambda t, x: t.masked_select(x, t.tensor([True, False, True])), (5, 3))
+    yield row(
+        "masked_select", lambda t, x: t.masked_select(x, t.tensor([True, False, True])), (5, 3)
+    )
     yield row(
         "scatter", lambda t, x, y: t.scatter(x, 1, t.tensor([[0, 2], [4, 1]]), y), (3, 5), (2, 2)
     )
     yield row("scatter number", lambda t, x: x.scatter(0, t.tensor([[0, 2], [2, 1]]), 2.5), (3, 5))
     yield row(
-        "scatter_add", lambda t, x, y: x.scatter_add(1, t.tensor([[0, 0, 4], [3, 3, 3]]), y), (3, 5), (2, 3)
+        "scatter_add",
+        lambda t, x, y: x.scatter_add(1, t.tensor([[0, 0, 4], [3, 3, 3]]), y),
+        (3, 5),
+        (2, 3),
     )
-    yield row("index_add", lambda t, x, y: t.index_add(x, 0, t.tensor([2, 0, 2]), y), (5, 7), (3, 7))
-    yield row("index_copy", lambda t, x, y: t.index_copy(x, 0, t.tensor([2, 0, 4]), y), (5, 7), (3, 7))
+    yield row(
+        "index_add", lambda t, x, y: t.index_add(x, 0, t.tensor([2, 0, 2]), y), (5, 7), (3, 7)
+    )
+    yield row(
+        "index_copy", lambda t, x, y: t.index_copy(x, 0, t.tensor([2, 0, 4]), y), (5, 7), (3, 7)
+    )
     yield row("index_fill", lambda t, x: t.index_fill(x, 1, t.tensor([2, 0, 4]), 1.5), (3, 5))
     yield row("set item", _set_items, (3, 5), (5,), lacks=IN_PLACE)
-    yield row("embedding", lambda t, x: t.nn.functional.embedding(t.tensor([[0, 2], [2, 1]]), x), (3, 5))
     yield row(
-        "embedding padding", lambda t, x: t.nn.functional.embedding(t.tensor([0, 2, 2]), x, padding_idx=2),
+        "embedding", lambda t, x: t.nn.functional.embedding(t.tensor([[0, 2], [2, 1]]), x), (3, 5)
+    )
+    yield row(
+        "embedding padding",
+        lambda t, x: t.nn.functional.embedding(t.tensor([0, 2, 2]), x, padding_idx=2),
         (3, 5), lacks=NO_TRANSPOSE,
     )  # fmt: skip
 
@@ -282,10 +307,10 @@ def _table() -> Iterator[Row]:
     yield row("mv", lambda t, x, y: t.mv(x, y), (3, 5), (5,))
     yield row("dot", lambda t, x, y: t.dot(x, y), (5,), (5,))
     yield row("outer", lambda t, x, y: t.outer(x, y), (3,), (5,))
+    yield row("addmm", lambda t, x, y, z: t.addmm(x, y, z, beta=0.5, alpha=2), (7,), (3, 5), (5, 7))
     yield row(
-        "addmm", lambda t, x, y, z: t.addmm(x, y, z, beta=0.5, alpha=2), (7,), (3, 5), (5, 7)
+        "baddbmm", lambda t, x, y, z: x.baddbmm(y, z, beta=0.5), (2, 3, 7), (2, 3, 5), (2, 5, 7)
     )
-    yield row("baddbmm", lambda t, x, y, z: x.baddbmm(y, z, beta=0.5), (2, 3, 7), (2, 3, 5), (2, 5, 7))
     yield row("einsum", lambda t, x, y: t.einsum("bij,bjk->bik", x, y), (2, 3, 5), (2, 5, 7))
     yield row("einsum sums", lambda t, x, y: t.einsum("ijk,jl->li", x, y), (2, 3, 5), (3, 7))
     yield row("einsum implicit", lambda t, x, y: t.einsum("ba,ac", x, y), (3, 5), (5, 7))
@@ -296,9 +321,43 @@ def _table() -> Iterator[Row]:
     )
     yield row("linear", lambda t, x, w, b: t.nn.functional.linear(x, w, b), (2, 3, 5), (7, 5), (7,))
     yield row("linear unbiased", lambda t, x, w: t.nn.functional.linear(x, w), (2, 3, 5), (7, 5))
-    yield row("linear vector", lambda t, x, w, b: t.nn.functional.linear(x, w, b), (5,), (7, 5), (7,))
+    yield row(
+        "linear vector", lambda t, x, w, b: t.nn.functional.linear(x, w, b), (5,), (7, 5), (7,)
+    )
 
     # fused: softmax and losses, normalisation, attention
+    yield row("softmax", lambda t, x: t.softmax(x, 1), (3, 5, 7))
+    yield row("softmax last", lambda t, x: x.softmax(-1), (3, 5))
+    yield row("log_softmax", lambda t, x: t.log_softmax(x, -1), (3, 5))
+    yield row("gelu", lambda t, x: t.nn.functional.gelu(x), (3, 5))
+    yield row("gelu tanh", lambda t, x: t.nn.functional.gelu(x, approximate="tanh"), (3, 5))
+    yield row(
+        "layer_norm",
+        lambda t, x, w, b: t.nn.functional.layer_norm(x, (7,), w, b),
+        (3, 5, 7),
+        (7,),
+        (7,),
+    )
+    yield row("layer_norm bare", lambda t, x: t.nn.functional.layer_norm(x, (5, 7)), (3, 5, 7))
+    yield row(
+        "cross_entropy", lambda t, x: t.nn.functional.cross_entropy(x, t.tensor([4, 0, 2])), (3, 5)
+    )
+    yield row(
+        "cross_entropy ignoring",
+        lambda t, x: t.nn.functional.cross_entropy(x, t.tensor([4, -100, 2]), reduction="none"),
+        (3, 5),
+    )  # fmt: skip
+    yield row("nll_loss", lambda t, x: t.nn.functional.nll_loss(x, t.tensor([4, 0, 2])), (3, 5))
+    yield row("mse_loss", lambda t, x, y: t.nn.functional.mse_loss(x, y), (3, 5), (3, 5))
+    yield row(
+        "attention", lambda t, q, k, v: t.nn.functional.scaled_dot_product_attention(q, k, v),
+        (2, 3, 5, 7), (2, 3, 11, 7), (2, 3, 11, 13),
+    )  # fmt: skip
+    yield row(
+        "attention causal",
+        lambda t, q, k, v: t.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True),
+        (2, 3, 5, 7), (2, 3, 5, 7), (2, 3, 5, 7), lacks=ONCE,
+    )  # fmt: skip
 
 
 def _set_items(t: Any, x: Any, y: Any) -> Any:

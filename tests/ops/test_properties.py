@@ -29,6 +29,9 @@ from tests.ops.compare import (
     to_numpy,
 )
 from tests.ops.table import ROWS, Row
+from tests.ops.table_nn import ROWS as NN_ROWS
+
+ROWS = [*ROWS, *NN_ROWS]
 
 rows = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 
@@ -46,6 +49,8 @@ def test_value_and_gradient_equal_pytorch(row: Row):
 
 @rows
 def test_second_derivative_equals_pytorch(row: Row):
+    row.skip("second")
+
     def second(t):
         xs = leaves(row.inputs(), t)
         outs = floats(row.call(t, *xs))
@@ -122,7 +127,9 @@ def test_forward_mode_nests(row: Row):
     first = gradients(tg, outs, live, grad_outputs=chosen, create_graph=True)
     total = [(p * d).sum() for p, d in zip(first, directions, strict=True)]
     total = [p for p in total if p.requires_grad]
-    parts = gradients(tg, total, live, grad_outputs=[tg.ones_like(p) for p in total]) if total else None
+    parts = (
+        gradients(tg, total, live, grad_outputs=[tg.ones_like(p) for p in total]) if total else None
+    )
     expected = inner(directions, parts) if parts else 0.0
     assert inner(curve, gs) == pytest.approx(expected, rel=1e-8, abs=1e-8)
 
@@ -139,7 +146,7 @@ def test_recorded_backward_equals_plain_backward(row: Row):
 
 @rows
 def test_dtypes_stay(row: Row):
-    """Value and gradient have the dtypes PyTorch gives them, and are right within their precision."""
+    """Value and gradient have the dtypes PyTorch gives them, and are right within them."""
     for dtype in ("float32", "float16", "bfloat16") if row.half else ("float32",):
         check_dtype(row, dtype)
 
@@ -238,8 +245,10 @@ def test_empty_and_0d_inputs(row: Row):
             for t in (tg, torch)
         )
         if isinstance(theirs, type) or isinstance(mine, type):
-            kinds = [issubclass(x, RuntimeError | IndexError | AssertionError) if isinstance(x, type) else x for x in (mine, theirs)]
-            assert kinds == [True, True], f"{shapes}: {mine}, in PyTorch {theirs}"
+            either = (RuntimeError, IndexError)  # which of the two is an accident
+            assert mine is theirs or (mine in either and theirs in either), (
+                f"{shapes}: {mine}, in PyTorch {theirs}"
+            )
         else:
             assert_same(mine[0], theirs[0], what=f"value for {shapes}")
             assert_same(mine[1], theirs[1], what=f"gradient for {shapes}")
@@ -272,12 +281,14 @@ def backward_by_hand(outs, gs, leaf_nodes):
         else:
             pairs = zip(op.rules, node.kept, node.parents, strict=False)
             parts = [None if p is None else rule(g, *kept) for rule, kept, p in pairs]
-        came = [x for x in (g if isinstance(g, list) else [g]) if x is not None][0]
+        came = next(x for x in (g if isinstance(g, list) else [g]) if x is not None)
         for part, parent in zip(parts, node.parents, strict=True):
             if parent is None or part is None:
                 continue
             if op.name not in ("cast", "transfer"):
-                assert part.dtype == came.dtype, f"{op.name}: a part of {part.dtype} for {came.dtype}"
+                assert part.dtype == came.dtype, (
+                    f"{op.name}: a part of {part.dtype} for {came.dtype}"
+                )
             np.broadcast_shapes(part.shape, parent.shape)  # raises where it does not fit
             part = fit(part, parent.shape)
             waiting[parent] = waiting[parent] + part if parent in waiting else part
@@ -286,7 +297,7 @@ def backward_by_hand(outs, gs, leaf_nodes):
 
 @rows
 def test_nodes_keep_what_their_rules_ask_for(row: Row):
-    """Every kept value was asked for, every part has the gradient's dtype, and nothing else stays alive."""
+    """What is kept was asked for, parts have the gradient's dtype, nothing else stays alive."""
     dtype = "float32"
     xs = leaves([a.astype(dtype) for a in row.inputs()], tg)
     inner_xs = [x * 1 for x in xs]  # not leaves: nobody but the graph holds their arrays
@@ -314,7 +325,9 @@ def test_nodes_keep_what_their_rules_ask_for(row: Row):
     holds = {id(root(v)) for n in nodes_of(outs) if n not in own for v in kept_arrays(n)}
     holds |= {id(root(x.array)) for x in outs}
     for ref in alive:
-        assert ref() is None or id(root(ref())) in holds, "an input stays alive that no rule asked for"
+        assert ref() is None or id(root(ref())) in holds, (
+            "an input stays alive that no rule asked for"
+        )
 
 
 def root(array):
@@ -333,7 +346,7 @@ def kept_arrays(node) -> list:
 
 @rows
 def test_an_input_without_gradient_costs_nothing(row: Row):
-    """With one input at a time requiring a gradient, its gradient is as before, the others have none."""
+    """One input at a time requires a gradient: it gets the same, the others none."""
     together = run(tg, row.call, row.inputs())[1]
     for i in range(len(row.shapes)):
         xs = leaves(row.inputs(), tg, False)

@@ -95,7 +95,8 @@ class OneCycleLR(LRScheduler):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self._set(self.get_lr())  # the momentum, too
+        if self.last_epoch >= 0:  # otherwise its turn in a sequence is yet to come
+            self._set(self.get_lr())  # the momentum, too
 
 
 def _total(total_steps: int | None, epochs: int | None, steps_per_epoch: int | None) -> int:
