@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from inspect import Parameter as Kind
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,8 +150,11 @@ class Name(NamedTuple):
     rows: int
 
 
-OLD = {"size_average", "reduce", "_stacklevel"}
-"""Parameters that PyTorch keeps for old programs alone."""
+APART = {
+    "size_average", "reduce", "_stacklevel", "foreach", "capturable", "differentiable", "fused",
+    "out", "args", "kwargs", "self", "input", "other",
+}  # fmt: skip
+"""Parameters of old programs and of PyTorch's own kernels, and those that nobody gives by name."""
 
 
 def look_up(ours: Side, rival: Side, rows: list[Row]) -> Iterator[Name]:
@@ -191,10 +195,9 @@ def lacking(ours: Any, rival: Any, form: str) -> list[str]:
     except (AttributeError, ImportError, TypeError, ValueError):
         return []  # missing, or written in C
     kinds = {p.kind for p in mine.parameters.values()}
-    if kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}:
+    if "__" in form or kinds & {Kind.VAR_KEYWORD, Kind.VAR_POSITIONAL}:
         return []
-    stars = ("args", "kwargs", "self", "input")
-    return [p for p in theirs.parameters if p not in {*mine.parameters, *OLD, *stars}]
+    return [p for p in theirs.parameters if p not in {*mine.parameters, *APART}]
 
 
 # -- reports --------------------------------------------------------------------------------------

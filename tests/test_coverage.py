@@ -3,6 +3,7 @@
 import json
 from operator import attrgetter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -98,11 +99,19 @@ def test_forms_are_functions_methods_and_methods_in_place():
     assert not has(tg, "no.such.name")
 
 
+def one_more(x, y, out=None):
+    return x, y, out
+
+
 def test_what_we_lack_is_told():
     names = {n.name: n for n in look_up(OURS, TORCH, [Row("exp", lambda t, x: x.exp(), [(3,)])])}
     assert names["exp"].missing == [] and names["exp"].rows == 1 and names["tanh"].rows == 0
-    assert names["SGD"].parameters == [
-        f"optim.SGD({p})" for p in ("foreach", "differentiable", "fused")
+    assert names["SGD"].parameters == [] and names["__rsub__"].parameters == []
+    assert coverage.lacking(OURS.lib, TORCH.lib, "optim.lr_scheduler.StepLR") == []
+    lacks = coverage.lacking(torch.nn, torch.optim, "lr_scheduler")
+    assert lacks == []  # no function, or not there
+    assert coverage.lacking(SimpleNamespace(f=lambda x: x), SimpleNamespace(f=one_more), "f") == [
+        "y"
     ]
     for name in names.values():
         for form in set(name.forms) - set(name.missing):

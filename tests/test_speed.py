@@ -65,6 +65,23 @@ def test_the_runner_writes_every_figure(tmp_path, monkeypatch, capsys):
     assert "10M elements" not in capsys.readouterr().out
 
 
+def test_what_is_not_equal_is_not_timed(tmp_path, monkeypatch, capsys):
+    right = speed.ops
+
+    def wrong(side, shape):
+        table = right(side, shape)
+        return table | {"exp": speed.Op(side.lib.exp if side is TORCH else side.lib.sin, [shape])}
+
+    monkeypatch.setattr(speed, "SIZES", {"1k": (3, 5)})
+    monkeypatch.setattr(speed, "ops", wrong)
+    file = tmp_path / "found.json"
+    with pytest.raises(SystemExit, match=r"exp at 1k, result and gradients\[0\]: ours gave"):
+        speed.main(["exp", "sum", "--sizes", "1k", "--rounds", "1", "--json", str(file)])
+    found = json.loads(file.read_text())
+    assert {r["op"] for r in found["rows"]} == {"sum"} and len(found["unequal"]) == 1
+    assert "not equal, not timed" in capsys.readouterr().out
+
+
 def test_the_slow_ones_are_named(capsys):
     slow, fast = Pair((4.0,), (1.0,), (1, 1)), Pair((0.25,), (1.0,), (1, 1))
     means = speed.judge({("a", "1k", "forward"): slow, ("b", "1k", "forward"): fast})

@@ -32,7 +32,9 @@ class Blend:
         used = np.flatnonzero(weights)
         used = used[np.argsort(self.places.flat[used], kind="stable")]
         rows = self.places.flat[used]
-        turn = np.arange(rows.size) - np.searchsorted(rows, rows)  # 0 for the first of each row, then 1, ...
+        turn = np.arange(rows.size) - np.searchsorted(
+            rows, rows
+        )  # 0 for the first of each row, then 1, ...
         shape = (int(turn.max(initial=0)) + 1, self.size)
         places, shares = np.zeros(shape, np.int64), np.zeros(shape)
         places[turn, rows] = used % max(out, 1)
@@ -52,7 +54,11 @@ class Blend:
             into = np.flatnonzero(self.weights[t])
             if into.size:
                 weights = self.weights[t, into]
-                yield _evenly(into), _evenly(places[into]), weights if np.ptp(weights) else weights[0]
+                yield (
+                    _evenly(into),
+                    _evenly(places[into]),
+                    weights if np.ptp(weights) else weights[0],
+                )
 
 
 def _evenly(places: Array) -> Places:
@@ -72,7 +78,11 @@ def _blended(xp: Any, x: Any, dim: int, plan: Blend) -> Any:
     shape[dim] = plan.places.shape[1]
     out = xp.zeros(shape, x.dtype)
     for into, places, weight in plan.steps if plan.size else ():
-        part = x[(..., places, *after)] if isinstance(places, slice) else xp.take(x, xp.asarray(places), dim)
+        part = (
+            x[(..., places, *after)]
+            if isinstance(places, slice)
+            else xp.take(x, xp.asarray(places), dim)
+        )
         if isinstance(weight, np.ndarray):
             part = part * xp.asarray(weight.astype(x.dtype)).reshape(-1, *(1,) * len(after))
         elif weight != 1:
@@ -82,5 +92,7 @@ def _blended(xp: Any, x: Any, dim: int, plan: Blend) -> Any:
 
 
 blend = linear(
-    "blend", lambda xp, x, /, dim, plan: _blended(xp, x, dim, plan), dx=lambda g, dim, plan: blend(g, dim, plan.turned)
+    "blend",
+    lambda xp, x, /, dim, plan: _blended(xp, x, dim, plan),
+    dx=lambda g, dim, plan: blend(g, dim, plan.turned),
 )

@@ -80,7 +80,9 @@ def _blocks(xp: Any, images: range, at: Windows, column: int) -> list[tuple[slic
     """Images and rows of windows, a block of columns each; `column` is the bytes of one."""
     count, row = at.out[0], prod(at.out[1:])
     columns = max((CACHE if xp is np else MEMORY) // max(column, 1), WIDE)
-    together = max((min(columns, WIDE + row * count - 1) if xp is np else columns) // (row * count), 1)
+    together = max(
+        (min(columns, WIDE + row * count - 1) if xp is np else columns) // (row * count), 1
+    )
     height = max(columns // row, 1)
     return [
         (slice(first, min(first + together, images.stop)), slice(top, min(top + height, count)))
@@ -94,12 +96,18 @@ def _ranges(n: int, pieces: int) -> list[range]:
     return [range(n * i // pieces, n * (i + 1) // pieces) for i in range(pieces)]
 
 
-def _units(xp: Any, n: int, c: int, taps: int, groups: int, work: float) -> list[tuple[int, range, slice]]:
+def _units(
+    xp: Any, n: int, c: int, taps: int, groups: int, work: float
+) -> list[tuple[int, range, slice]]:
     """What one thread does at a time: some channels of some images, and the number of these among the images."""
     pieces = max(1, min(PIECES, int(work / threads.WORTH))) if xp is np else 1
     parts = max(1, min(c, pieces, c * taps // TALL)) if groups == 1 else 1
     shares = _ranges(n, min(n, -(-pieces // parts)))
-    return [(i, some, slice(r.start, r.stop)) for i, some in enumerate(shares) for r in _ranges(c, parts)]
+    return [
+        (i, some, slice(r.start, r.stop))
+        for i, some in enumerate(shares)
+        for r in _ranges(c, parts)
+    ]
 
 
 def _share(xp: Any, run: Callable[[Any], None], units: list[Any], work: float) -> None:
@@ -156,12 +164,16 @@ def _gathered(xp: Any, x: Any, w: Any, at: Windows, groups: int) -> Any:
 
 def _scattered(xp: Any, x: Any, w: Any, at: Windows, groups: int) -> Any:
     before = tuple(e * (k - 1) - b for e, k, b in zip(at.dilation, at.kernel, at.before))
-    if max(at.stride) == 1 and min(before) >= 0:  # the windows that look at i are themselves a window over x
+    if (
+        max(at.stride) == 1 and min(before) >= 0
+    ):  # the windows that look at i are themselves a window over x
         around = Windows(at.out, at.size, at.kernel, at.stride, at.dilation, before)
         return _gathered(xp, x, _turned(w, groups), around, groups)
     dtype, x, w = x.dtype, wide(x), wide(w)
     n, d, c, dims, taps = x.shape[0], x.shape[1], w.shape[1] * groups, len(at.size), prod(at.kernel)
-    turned = w.reshape(groups, d // groups, -1).swapaxes(1, 2)  # (groups, C / groups * taps, D / groups)
+    turned = w.reshape(groups, d // groups, -1).swapaxes(
+        1, 2
+    )  # (groups, C / groups * taps, D / groups)
     out = xp.zeros((n, c, *at.size), x.dtype)
 
     def run(_: int, some: range, channels: slice) -> None:
@@ -192,14 +204,19 @@ def _paired(xp: Any, x: Any, y: Any, at: Windows, groups: int) -> Any:
     between = (slice(None),) * dims
     work = x.size * (c // groups) * prod(at.kernel) / 20
     units = _units(xp, n, c, prod(at.kernel), groups, work)
-    sums = xp.zeros((units[-1][0] + 1 if units else 1, groups, d // groups, c // groups, prod(at.kernel)), x.dtype)
+    sums = xp.zeros(
+        (units[-1][0] + 1 if units else 1, groups, d // groups, c // groups, prod(at.kernel)),
+        x.dtype,
+    )
 
     def run(share: int, some: range, channels: slice) -> None:
         into = sums[share] if groups > 1 else sums[share, :, :, channels]
         column = prod(into.shape[0::2]) * into.shape[3]
         for images, rows in _blocks(xp, some, at, column * x.itemsize):
             columns = _matrix(taps[(images, channels, *between, rows)], groups, 1 + dims)
-            into += xp.matmul(_matrix(x[images, :, rows], groups, 1), columns.swapaxes(1, 2)).reshape(into.shape)
+            into += xp.matmul(
+                _matrix(x[images, :, rows], groups, 1), columns.swapaxes(1, 2)
+            ).reshape(into.shape)
 
     _share(xp, run, units, work)
     total = sums[0] if len(sums) == 1 else sums.sum(0)
@@ -209,22 +226,32 @@ def _paired(xp: Any, x: Any, y: Any, at: Windows, groups: int) -> Any:
 # ---- the public functions
 
 
-def _checked(name: str, x: Any, w: Any, bias: Any, dims: int, groups: int, transposed: bool) -> None:
+def _checked(
+    name: str, x: Any, w: Any, bias: Any, dims: int, groups: int, transposed: bool
+) -> None:
     for what, t in (("input", x), ("weight", w), ("bias", bias)):
         if not hasattr(t, "ndim") and (t is not None or what != "bias"):
             raise TypeError(f"{name}: {what} must be a tensor, not {type(t).__name__}")
         if t is not None and t.dtype != x.dtype:
-            raise RuntimeError(f"{name}: an input of {x.dtype} and a {what} of {t.dtype}: convert one, as in x.to(dtype)")
+            raise RuntimeError(
+                f"{name}: an input of {x.dtype} and a {what} of {t.dtype}: convert one, as in x.to(dtype)"
+            )
     if category(x.dtype) == 0:
-        raise RuntimeError(f"{name}: bool tensors have no convolution; convert them, as in x.float()")
+        raise RuntimeError(
+            f"{name}: bool tensors have no convolution; convert them, as in x.float()"
+        )
     if x.ndim not in (dims + 1, dims + 2):
-        raise RuntimeError(f"{name}: the input must have {dims + 2} dims, or {dims + 1} without a batch, not {x.shape}")
+        raise RuntimeError(
+            f"{name}: the input must have {dims + 2} dims, or {dims + 1} without a batch, not {x.shape}"
+        )
     if w.ndim != dims + 2:
         raise RuntimeError(f"{name}: the weight must have {dims + 2} dims, its shape is {w.shape}")
     if groups < 1:
         raise RuntimeError(f"{name}: groups must be at least 1, not {groups}")
     if not w.shape[0] or w.shape[0] % groups:
-        raise RuntimeError(f"{name}: the first size of the weight {w.shape} must be a multiple of groups, {groups}")
+        raise RuntimeError(
+            f"{name}: the first size of the weight {w.shape} must be a multiple of groups, {groups}"
+        )
     if 0 in w.shape[2:]:
         raise RuntimeError(f"{name}: a weight of shape {w.shape} has an empty kernel")
     channels, wanted = x.shape[-1 - dims], w.shape[0] if transposed else w.shape[1] * groups
@@ -235,7 +262,9 @@ def _checked(name: str, x: Any, w: Any, bias: Any, dims: int, groups: int, trans
         )
     made = w.shape[1] * groups if transposed else w.shape[0]
     if bias is not None and tuple(bias.shape) != (made,):
-        raise RuntimeError(f"{name}: the bias must have shape ({made},), one number for each output channel, not {bias.shape}")
+        raise RuntimeError(
+            f"{name}: the bias must have shape ({made},), one number for each output channel, not {bias.shape}"
+        )
 
 
 def _applied(plain: Any, biased: Any, x: Any, w: Any, bias: Any, at: Windows, groups: int) -> Any:
@@ -246,7 +275,9 @@ def _applied(plain: Any, biased: Any, x: Any, w: Any, bias: Any, at: Windows, gr
     return _reshape(out, tuple(out.shape[1:])) if single else out
 
 
-def _conv_nd(dims: int, x: Any, w: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+def _conv_nd(
+    dims: int, x: Any, w: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Any:
     name = f"conv{dims}d"
     _checked(name, x, w, bias, dims, groups, False)
     size, kernel = tuple(x.shape[-dims:]), tuple(w.shape[2:])
@@ -257,7 +288,9 @@ def _conv_nd(dims: int, x: Any, w: Any, bias: Any, stride: Any, padding: Any, di
         before, out = tuple(e * (k - 1) // 2 for e, k in zip(d, kernel)), size
     else:
         if isinstance(padding, str) and padding != "valid":
-            raise RuntimeError(f"{name}: padding must be 'same', 'valid', an int or {dims} ints, not {padding!r}")
+            raise RuntimeError(
+                f"{name}: padding must be 'same', 'valid', an int or {dims} ints, not {padding!r}"
+            )
         before = each(name, "padding", 0 if padding == "valid" else padding, dims, 0)
         out = how_many(size, kernel, s, d, before)
     if min(out) < 1 or 0 in size:
@@ -268,26 +301,56 @@ def _conv_nd(dims: int, x: Any, w: Any, bias: Any, stride: Any, padding: Any, di
 
 
 def _conv_transpose_nd(
-    dims: int, x: Any, w: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any
+    dims: int,
+    x: Any,
+    w: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
 ) -> Any:
     name = f"conv_transpose{dims}d"
     _checked(name, x, w, bias, dims, groups, True)
     out, kernel = tuple(x.shape[-dims:]), tuple(w.shape[2:])
     s, d = each(name, "stride", stride, dims), each(name, "dilation", dilation, dims)
-    p, more = each(name, "padding", padding, dims, 0), each(name, "output_padding", output_padding, dims, 0)
+    p, more = (
+        each(name, "padding", padding, dims, 0),
+        each(name, "output_padding", output_padding, dims, 0),
+    )
     if any(m >= max(a, b) for m, a, b in zip(more, s, d)):
-        raise RuntimeError(f"{name}: output_padding {more} must be smaller than stride {s} or dilation {d}")
+        raise RuntimeError(
+            f"{name}: output_padding {more} must be smaller than stride {s} or dilation {d}"
+        )
     size = tuple(
-        (n - 1) * a - 2 * q + b * (k - 1) + m + 1 for n, a, q, b, k, m in zip(out, s, p, d, kernel, more)
+        (n - 1) * a - 2 * q + b * (k - 1) + m + 1
+        for n, a, q, b, k, m in zip(out, s, p, d, kernel, more)
     )
     if min(size) < 1 or 0 in out:
-        raise RuntimeError(f"{name}: padding {padding} leaves no output of an input of {out} and a kernel of {kernel}")
-    return _applied(_conv_transpose, _conv_transpose_bias, x, w, bias, Windows(size, out, kernel, s, d, p), groups)
+        raise RuntimeError(
+            f"{name}: padding {padding} leaves no output of an input of {out} and a kernel of {kernel}"
+        )
+    return _applied(
+        _conv_transpose,
+        _conv_transpose_bias,
+        x,
+        w,
+        bias,
+        Windows(size, out, kernel, s, d, p),
+        groups,
+    )
 
 
 @public(method=False)
 def conv1d(
-    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Any:
     """out[n, d, o] = bias[d] + sum over c, k of weight[d, c, k] x[n, c, o stride + k dilation - padding].
 
@@ -300,7 +363,13 @@ def conv1d(
 
 @public(method=False)
 def conv2d(
-    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Any:
     """out[n, d, o] = bias[d] + sum over c, k of weight[d, c, k] x[n, c, o stride + k dilation - padding], o and k pairs.
 
@@ -320,7 +389,9 @@ def conv_transpose1d(
     input (N, D, L) or (D, L), weight (D, C / groups, K), bias (C) -> (N, C, (L - 1) stride - 2 padding
     + dilation (K - 1) + output_padding + 1): the gradient of conv1d for its input.
     """
-    return _conv_transpose_nd(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose_nd(
+        1, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
 @public(method=False)
@@ -332,7 +403,9 @@ def conv_transpose2d(
 
     Sizes and arguments as in conv_transpose1d, each an int for both dims or a pair.
     """
-    return _conv_transpose_nd(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose_nd(
+        2, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
 __all__ = publish(globals())

@@ -145,7 +145,7 @@ def split_index(x: Any, index: Any) -> tuple[Any, bool]:
 
 
 def _spelled(plain: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
-    """An index with the slices that its Ellipsis stands for: for NumPy it parts arrays even if none."""
+    """An index with the slices that its Ellipsis stands for: it parts arrays even where none."""
     places = [i for i, p in enumerate(plain) if p is Ellipsis]
     if len(places) != 1:
         return plain
@@ -177,7 +177,7 @@ def in_steps(plain: Any) -> tuple[Any, Any] | None:
     second: list[Any] = []
     for p, is_advanced in zip(plain, arrays):
         if is_advanced:
-            first += [slice(None)] * ((p.ndim if p.dtype == bool else 1) if is_array(p) else 0)
+            first += [slice(None)] * _dims_taken(p)
             second.append(p)
         else:
             first.append(p)

@@ -14,7 +14,15 @@ from tensorgrad.ops.blend import Blend, blend
 from tensorgrad.ops.elementwise import div
 from tensorgrad.ops.reduce import _mean
 from tensorgrad.ops.shape import _reshape
-from tensorgrad.ops.windows import Sizes, Windows, each, fold_windows, how_many, unfold_windows, wide
+from tensorgrad.ops.windows import (
+    Sizes,
+    Windows,
+    each,
+    fold_windows,
+    how_many,
+    unfold_windows,
+    wide,
+)
 from tensorgrad.tensor import Tensor
 from tensorgrad.twins import ask
 
@@ -34,11 +42,15 @@ _window_spread = linear(
 _max_place = discrete("max_place", lambda xp, x, /, places: _place_of_max(xp, x, places))
 """Where each window has its (first) maximum, or its last NaN, in the flattened plane: (B, *size) -> (B, *out)."""
 _pick = linear(
-    "pick", lambda xp, x, index, /: _picked(xp, x, index), dx=lambda g, index, x_shape: _put_back(g, index, x_shape)
+    "pick",
+    lambda xp, x, index, /: _picked(xp, x, index),
+    dx=lambda g, index, x_shape: _put_back(g, index, x_shape),
 )
 """out[b, o] = x[b, index[b, o]]: (B, L), (B, O) -> (B, O)."""
 _put_back = linear(
-    "put_back", lambda xp, x, index, /, shape: _added(xp, x, index, shape), dx=lambda g, index: _pick(g, index)
+    "put_back",
+    lambda xp, x, index, /, shape: _added(xp, x, index, shape),
+    dx=lambda g, index: _pick(g, index),
 )
 
 
@@ -83,7 +95,11 @@ def _place_of_max(xp: Any, x: Any, places: Places) -> Any:
             tap = xp.asarray(tap)
             value = xp.take(x, tap, axis)
             here = (tap * step).reshape(-1, *(1,) * (-1 - axis))
-            place = xp.broadcast_to(here, value.shape) if where is None else xp.take(where, tap, axis) + here
+            place = (
+                xp.broadcast_to(here, value.shape)
+                if where is None
+                else xp.take(where, tap, axis) + here
+            )
             if best is None:
                 best, found = value, place
             else:
@@ -128,7 +144,10 @@ def _taps_inside(at: Windows) -> Places:
     for n, o, k, s, d, b in zip(*at):
         start = np.arange(o) * s - b
         least, most = -(start // d), (n - 1 - start) // d  # the first and last tap inside
-        places.append(start + np.clip(np.arange(k)[:, None], np.maximum(least, 0), np.minimum(most, k - 1)) * d)
+        places.append(
+            start
+            + np.clip(np.arange(k)[:, None], np.maximum(least, 0), np.minimum(most, k - 1)) * d
+        )
     return tuple(places)
 
 
@@ -154,27 +173,43 @@ def _spatial(name: str, x: Any, n: int, empty_channels: bool = False) -> Sizes:
     if not hasattr(x, "ndim"):
         raise TypeError(f"{name}: expected a tensor, not {type(x).__name__}")
     if x.ndim not in (n + 1, n + 2):
-        raise RuntimeError(f"{name}: expected (N, C, {'L' if n == 1 else 'H, W'}), or that without N, not {x.shape}")
+        raise RuntimeError(
+            f"{name}: expected (N, C, {'L' if n == 1 else 'H, W'}), or that without N, not {x.shape}"
+        )
     if 0 in x.shape[-n if empty_channels else -n - 1 :]:
         raise RuntimeError(f"{name}: only the batch may be empty, the shape is {x.shape}")
     return tuple(x.shape[-n:])
 
 
 def _windows(
-    name: str, x: Any, n: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+    name: str,
+    x: Any,
+    n: int,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
 ) -> Windows:
     size = _spatial(name, x, n)
     kernel = each(name, "kernel_size", kernel_size, n)
     s = kernel if stride is None or stride == [] else each(name, "stride", stride, n)
     d, p = each(name, "dilation", dilation, n), each(name, "padding", padding, n, 0)
     if any(2 * b > k for b, k in zip(p, kernel)):
-        raise RuntimeError(f"{name}: padding {padding} is more than half of the kernel {kernel_size}")
+        raise RuntimeError(
+            f"{name}: padding {padding} is more than half of the kernel {kernel_size}"
+        )
     out = how_many(size, kernel, s, d, p)
     if ceil_mode:  # one more window where something is left over, if it begins inside
-        more = [(o - 1) * c + e * (k - 1) + 1 < m + 2 * b for o, c, e, k, m, b in zip(out, s, d, kernel, size, p)]
+        more = [
+            (o - 1) * c + e * (k - 1) + 1 < m + 2 * b
+            for o, c, e, k, m, b in zip(out, s, d, kernel, size, p)
+        ]
         out = tuple(o + (left and o * c < m + b) for o, left, c, m, b in zip(out, more, s, size, p))
     if min(out) < 1:
-        raise RuntimeError(f"{name}: a kernel of {kernel} does not fit into an input of {size} with padding {padding}")
+        raise RuntimeError(
+            f"{name}: a kernel of {kernel} does not fit into an input of {size} with padding {padding}"
+        )
     return Windows(size, out, kernel, s, d, p)
 
 
@@ -192,7 +227,14 @@ def _maxima(x: Any, n: int, places: Places, return_indices: bool) -> Any:
 
 
 def _max_pool(
-    n: int, x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, return_indices: bool
+    n: int,
+    x: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    return_indices: bool,
 ) -> Any:
     name = f"max_pool{n}d"
     at = _windows(name, x, n, kernel_size, stride, padding, dilation, ceil_mode)
@@ -200,7 +242,9 @@ def _max_pool(
         raise RuntimeError(f"{name}: bool tensors have no maxima; convert them, as in x.float()")
     places = _taps_inside(at)
     if any(p.min() < 0 or p.max() >= m for p, m in zip(places, at.size)):
-        raise RuntimeError(f"{name}: padding {padding} leaves a window of {kernel_size}, dilation {dilation}, without an element")
+        raise RuntimeError(
+            f"{name}: padding {padding} leaves a window of {kernel_size}, dilation {dilation}, without an element"
+        )
     return _maxima(x, n, places, return_indices)
 
 
@@ -232,7 +276,13 @@ def _adaptive(name: str, x: Any, n: int, output_size: Any, empty_channels: bool)
     given = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * n
     if len(given) != n:
         raise RuntimeError(f"{name}: output_size must have {n} entries, not {output_size!r}")
-    return each(name, "output_size", tuple(m if o is None and n > 1 else o for o, m in zip(given, size)), n, 0)
+    return each(
+        name,
+        "output_size",
+        tuple(m if o is None and n > 1 else o for o, m in zip(given, size)),
+        n,
+        0,
+    )
 
 
 def _adaptive_max_pool(n: int, x: Any, output_size: Any, return_indices: bool) -> Any:
@@ -266,7 +316,14 @@ def _counts(at: Windows, count_include_pad: bool) -> Any:
 
 
 def _avg_pool(
-    n: int, x: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, divisor: Any
+    n: int,
+    x: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: Any,
 ) -> Any:
     name = f"avg_pool{n}d"
     at = _windows(name, x, n, kernel_size, stride, padding, 1, ceil_mode)
@@ -303,18 +360,24 @@ def avg_pool2d(
 
     divisor_override divides the sums in place of the number of elements.
     """
-    return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return _avg_pool(
+        2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
 
 
 def _adaptive_avg_pool(n: int, x: Any, output_size: Any) -> Any:
     name = f"adaptive_avg_pool{n}d"
     out = _adaptive(name, x, n, output_size, True)
     if category(x.dtype) < 2:
-        raise RuntimeError(f"{name}: expected a floating-point tensor, not {x.dtype}; convert it, as in x.float()")
+        raise RuntimeError(
+            f"{name}: expected a floating-point tensor, not {x.dtype}; convert it, as in x.float()"
+        )
     size = tuple(x.shape[-n:])
     if all(o and m % o == 0 for m, o in zip(size, out)):
         split = (*x.shape[:-n], *(part for m, o in zip(size, out) for part in (o, m // o)))
-        return _mean(_reshape(x, split), tuple(len(split) - 1 - 2 * i for i in reversed(range(n))), False)
+        return _mean(
+            _reshape(x, split), tuple(len(split) - 1 - 2 * i for i in reversed(range(n))), False
+        )
     for i, (m, o) in enumerate(zip(size, out)):
         x = blend(x, i - n, _averages(m, o))
     return x
@@ -333,16 +396,22 @@ def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
 # ---- windows as columns
 
 
-def _blocks(name: str, size: Sizes, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Windows:
+def _blocks(
+    name: str, size: Sizes, kernel_size: Any, dilation: Any, padding: Any, stride: Any
+) -> Windows:
     kernel, d = each(name, "kernel_size", kernel_size, 2), each(name, "dilation", dilation, 2)
     p, s = each(name, "padding", padding, 2, 0), each(name, "stride", stride, 2)
     out = how_many(size, kernel, s, d, p)
     if min(out) < 1:
-        raise RuntimeError(f"{name}: a kernel of {kernel} with dilation {d} does not fit into {size} with padding {p}")
+        raise RuntimeError(
+            f"{name}: a kernel of {kernel} with dilation {d} does not fit into {size} with padding {p}"
+        )
     return Windows(size, out, kernel, s, d, p)
 
 
-def unfold(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+def unfold(
+    input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Any:
     """The taps of each window as a column: (N, C, H, W) -> (N, C K L, windows), or both without N."""
     at = _blocks("unfold", _spatial("unfold", input, 2), kernel_size, dilation, padding, stride)
     *lead, c = input.shape[:-2]
@@ -350,10 +419,17 @@ def unfold(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, st
 
 
 def fold(
-    input: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+    input: Any,
+    output_size: Any,
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
 ) -> Any:
     """Columns added up where their taps lie: (N, C K L, windows) -> (N, C, *output_size), or both without N."""
-    at = _blocks("fold", each("fold", "output_size", output_size, 2), kernel_size, dilation, padding, stride)
+    at = _blocks(
+        "fold", each("fold", "output_size", output_size, 2), kernel_size, dilation, padding, stride
+    )
     _spatial("fold", input, 1)
     *lead, rows, columns = input.shape
     if rows % prod(at.kernel) or columns != prod(at.out):

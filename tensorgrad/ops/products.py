@@ -1,9 +1,8 @@
-"""Matrix products.  Leading dims are folded into one 2-D product wherever the right side is a single matrix."""
+"""Matrix products.  Leading dims are folded into one where the right side is a single matrix."""
 
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ def _product(xp: Any, x: Any, y: Any, /) -> Any:
 
 
 def _matrices(x: Any, y: Any, out: Any = None) -> Any:
-    """One product of two matrices: cut among threads where it is large, with little overhead where it is small."""
+    """x @ y of two matrices: cut among threads where it is large, at little cost where small."""
     if x.dtype.itemsize == 2:
         return _widened(x, y, _matrices)
     if x.size * y.shape[1] <= 262_144 or x.dtype.kind != "f" or x.dtype != y.dtype:
@@ -39,7 +38,7 @@ def _matrices(x: Any, y: Any, out: Any = None) -> Any:
 
 
 def _widened(x: Any, y: Any, product: Any) -> Any:
-    """The product of 16-bit floats in float32, where there is BLAS and room for the sum; rounded once at the end."""
+    """The product of 16-bit floats in float32, rounded once at the end."""
     if category(x.dtype) != 2:
         return x @ y
     return product(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
@@ -62,33 +61,47 @@ def _slope_y(g: Any, x: Any, y_shape: tuple[int, ...]) -> Any:
 _matmul = bilinear("matmul", _product, dx=lambda g, y: _matmul(g, turn(y)), dy=_slope_y)
 
 
-_mm = bilinear("mm", "matmul", dx=lambda g, y: _mm(g, _swap(y, 0, 1)), dy=lambda g, x: _mm(_swap(x, 0, 1), g))
+_mm = bilinear(
+    "mm", "matmul", dx=lambda g, y: _mm(g, _swap(y, 0, 1)), dy=lambda g, x: _mm(_swap(x, 0, 1), g)
+)
 _mm.op.register(np.ndarray, _matrices)
 
 
 @public("__matmul__")
 def matmul(x: Any, y: Any) -> Any:
-    """out = x @ y: (..., n, k) @ (..., k, m) -> (..., n, m); vectors gain a dim and lose it again."""
+    """out = x @ y: (..., n, k) @ (..., k, m) -> (..., n, m); vectors gain a dim and lose it."""
     if type(x) is Tensor and type(y) is Tensor and x.array.ndim == 2 and y.array.ndim == 2:
         return _mm(x, y)
     try:
         a, b = x.shape, y.shape
     except AttributeError:
-        raise TypeError(f"matmul: expected two tensors, not {type(x).__name__} and {type(y).__name__}") from None
+        raise TypeError(
+            f"matmul: expected two tensors, not {type(x).__name__} and {type(y).__name__}"
+        ) from None
     if len(a) >= 2 and len(b) >= 2:
         if a[-1] != b[-2]:
             raise RuntimeError(f"matmul: {a} @ {b}: inner sizes {a[-1]} and {b[-2]} differ")
         return _matmul(x, y)
     if not a or not b:
-        raise RuntimeError(f"matmul: both operands need at least one dim, their shapes are {a} and {b}")
+        raise RuntimeError(
+            f"matmul: both operands need at least one dim, their shapes are {a} and {b}"
+        )
     if a[-1] != (b[-2] if len(b) > 1 else b[0]):
-        raise RuntimeError(f"matmul: {a} @ {b}: inner sizes {a[-1]} and {b[-2] if len(b) > 1 else b[0]} differ")
+        raise RuntimeError(
+            f"matmul: {a} @ {b}: inner sizes {a[-1]} and {b[-2] if len(b) > 1 else b[0]} differ"
+        )
     left = _reshape(x, (1, *a)) if len(a) == 1 else x
     right = _reshape(y, (*b, 1)) if len(b) == 1 else y
     out = _matmul(left, right)
     shape = out.shape
     shape = shape[:-1] if len(b) == 1 else shape
-    shape = (*shape[:-2], *shape[-1:]) if len(a) == 1 and len(b) > 1 else shape[:-1] if len(a) == 1 else shape
+    shape = (
+        (*shape[:-2], *shape[-1:])
+        if len(a) == 1 and len(b) > 1
+        else shape[:-1]
+        if len(a) == 1
+        else shape
+    )
     return _reshape(out, shape)
 
 
@@ -99,7 +112,9 @@ def _rmatmul(x: Any, y: Any) -> Any:
 
 def _same_rank(name: str, x: Any, y: Any, rank: int) -> None:
     if x.ndim != rank or y.ndim != rank:
-        raise RuntimeError(f"{name}: expected two {rank}-d tensors, their shapes are {x.shape} and {y.shape}")
+        raise RuntimeError(
+            f"{name}: expected two {rank}-d tensors, their shapes are {x.shape} and {y.shape}"
+        )
 
 
 @public()
@@ -122,7 +137,9 @@ def bmm(x: Any, mat2: Any) -> Any:
 def mv(x: Any, vec: Any) -> Any:
     """out = x @ v, a matrix and a vector."""
     if x.ndim != 2 or vec.ndim != 1:
-        raise RuntimeError(f"mv: expected a matrix and a vector, their shapes are {x.shape} and {vec.shape}")
+        raise RuntimeError(
+            f"mv: expected a matrix and a vector, their shapes are {x.shape} and {vec.shape}"
+        )
     return matmul(x, vec)
 
 
@@ -148,7 +165,8 @@ def _affine(xp: Any, x: Any, weight: Any, bias: Any, /) -> Any:
 
 _linear = bilinear(
     "linear", lambda xp, x, weight, /: _product(xp, x, weight.T),
-    dx=lambda g, weight: _matmul(g, weight), dweight=lambda g, x: _mm(_swap(_rows(g), 0, 1), _rows(x)),
+    dx=lambda g, weight: _matmul(g, weight),
+    dweight=lambda g, x: _mm(_swap(_rows(g), 0, 1), _rows(x)),
 )  # fmt: skip
 _linear_bias = fused(
     "linear_bias", _affine, lambda x, weight, bias: _linear(x, weight) + bias,
@@ -164,14 +182,20 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
         return matmul(x, weight) if bias is None else matmul(x, weight) + bias
     if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
         raise RuntimeError(
-            f"linear: an input of shape {x.shape} and a weight of shape {weight.shape}: the input's last size "
-            "and the weight's second must be equal"
+            f"linear: an input of shape {x.shape} and a weight of shape {weight.shape}: "
+            "the input's last size and the weight's second must be equal"
         )
     if bias is None or x.ndim < 2:
-        out = _linear(x, weight) if x.ndim > 1 else _reshape(_linear(_reshape(x, (1, -1)), weight), (weight.shape[0],))
+        out = (
+            _linear(x, weight)
+            if x.ndim > 1
+            else _reshape(_linear(_reshape(x, (1, -1)), weight), (weight.shape[0],))
+        )
         return out if bias is None else out + bias
     if bias.shape != weight.shape[:1]:
-        raise RuntimeError(f"linear: a bias of shape {bias.shape} does not fit a weight of shape {weight.shape}")
+        raise RuntimeError(
+            f"linear: a bias of shape {bias.shape} does not fit a weight of shape {weight.shape}"
+        )
     return _linear_bias(x, weight, bias)
 
 

@@ -40,7 +40,9 @@ def _border(mode: str, n: int, left: int, right: int) -> Blend:
         places = start + np.arange(-max(left, 0), m + max(right, 0)) % max(m, 1)
     else:
         places = np.arange(-left, n + right)
-        places = np.clip(places, 0, n - 1) if mode == "replicate" else n - 1 - abs(n - 1 - abs(places))
+        places = (
+            np.clip(places, 0, n - 1) if mode == "replicate" else n - 1 - abs(n - 1 - abs(places))
+        )
     return Blend(n, places[None])
 
 
@@ -53,27 +55,41 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     if not isinstance(pad, (tuple, list)) or not all(hasattr(p, "__index__") for p in pad):
         raise TypeError(f"pad: the paddings must be a tuple of ints, not {pad!r}")
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
-        raise RuntimeError(f"pad: {tuple(pad)} is no pair for each of some last dims of a tensor of shape {input.shape}")
+        raise RuntimeError(
+            f"pad: {tuple(pad)} is no pair for each of some last dims of a tensor of shape {input.shape}"
+        )
     shape, n = tuple(input.shape), len(pad) // 2
-    pairs = [(pad[2 * i].__index__(), pad[2 * i + 1].__index__()) for i in reversed(range(n))]  # of the last n dims
+    pairs = [
+        (pad[2 * i].__index__(), pad[2 * i + 1].__index__()) for i in reversed(range(n))
+    ]  # of the last n dims
     sizes = tuple(m + left + right for m, (left, right) in zip(shape[len(shape) - n :], pairs))
     left_over = [m + min(a, 0) + min(b, 0) for m, (a, b) in zip(shape[len(shape) - n :], pairs)]
-    if min((*sizes, *left_over), default=0) < 0 and (mode in ("constant", "circular") or min(sizes) < 0):
+    if min((*sizes, *left_over), default=0) < 0 and (
+        mode in ("constant", "circular") or min(sizes) < 0
+    ):
         raise RuntimeError(f"pad: {tuple(pad)} cuts more off than a tensor of shape {shape} has")
     if mode == "constant":
         return _constant(input, pairs, sizes, 0 if value is None else value)
     if mode not in ("reflect", "replicate", "circular"):
-        raise RuntimeError(f"pad: mode must be 'constant', 'reflect', 'replicate' or 'circular', not {mode!r}")
+        raise RuntimeError(
+            f"pad: mode must be 'constant', 'reflect', 'replicate' or 'circular', not {mode!r}"
+        )
     if value:
         raise RuntimeError(f"pad: mode {mode!r} takes no value, it was given {value}")
     if n not in (1, 2, 3) or input.ndim not in (n + 1, n + 2):
-        raise RuntimeError(f"pad: mode {mode!r} pads the last 1 to 3 dims after (C) or (N, C); {tuple(pad)} for shape {shape}")
+        raise RuntimeError(
+            f"pad: mode {mode!r} pads the last 1 to 3 dims after (C) or (N, C); {tuple(pad)} for shape {shape}"
+        )
     if mode != "circular" and (not any(sizes) or 0 in shape[-n - 1 :]):
-        raise RuntimeError(f"pad: mode {mode!r} has nothing to take from or to give, {tuple(pad)} for shape {shape}")
+        raise RuntimeError(
+            f"pad: mode {mode!r} has nothing to take from or to give, {tuple(pad)} for shape {shape}"
+        )
     for m, rest, pair in zip(shape[-n:], left_over, pairs):
         room = {"reflect": m - 1, "circular": rest}.get(mode)
         if room is not None and max(pair) > room:
-            raise RuntimeError(f"pad: mode {mode!r} can add at most {room} to a dim of size {m}, not {max(pair)}")
+            raise RuntimeError(
+                f"pad: mode {mode!r} can add at most {room} to a dim of size {m}, not {max(pair)}"
+            )
     for i, (m, pair) in enumerate(zip(shape[-n:], pairs)):
         if any(pair):
             input = blend(input, i - n, _border(mode, m, *pair))
@@ -83,7 +99,10 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
 def _constant(x: Any, pairs: list[tuple[int, int]], sizes: tuple[int, ...], value: Any) -> Any:
     lead = x.ndim - len(pairs)
     if any(min(pair) < 0 for pair in pairs):
-        x = _slice(x, (..., *(slice(max(-a, 0), m - max(-b, 0)) for m, (a, b) in zip(x.shape[lead:], pairs))))
+        x = _slice(
+            x,
+            (..., *(slice(max(-a, 0), m - max(-b, 0)) for m, (a, b) in zip(x.shape[lead:], pairs))),
+        )
     index = (..., *(slice(max(a, 0), max(a, 0) + m) for m, (a, _) in zip(x.shape[lead:], pairs)))
     shape = (*x.shape[:lead], *sizes)
     return _place(x, shape, index) if value == 0 else _pad_value(x, shape, index, value)
@@ -96,7 +115,9 @@ def _constant(x: Any, pairs: list[tuple[int, int]], sizes: tuple[int, ...], valu
 def _nearest(size: int, out: int, factor: float | None, offset: float) -> Blend:
     """out[o] = x[floor((o + offset) scale)], in float32 as PyTorch counts."""
     scale = np.float32(size) / np.float32(out) if factor is None else np.float32(1 / factor)
-    places = np.floor((np.arange(out, dtype=np.float32) + np.float32(offset)) * scale).astype(np.int64)
+    places = np.floor((np.arange(out, dtype=np.float32) + np.float32(offset)) * scale).astype(
+        np.int64
+    )
     return Blend(size, np.minimum(places, size - 1)[None])
 
 
@@ -134,7 +155,9 @@ def _cubic(x: Array, a: float = -0.75) -> Array:
 
 
 @lru_cache(256)
-def _antialiased(size: int, out: int, factor: float | None, align_corners: bool, cubic: bool) -> Blend:
+def _antialiased(
+    size: int, out: int, factor: float | None, align_corners: bool, cubic: bool
+) -> Blend:
     """The kernel as wide as the input's elements for one of the output; its weights add up to one."""
     scale = _scale(size, out, factor, align_corners)
     width = max(scale, 1.0)
@@ -165,7 +188,9 @@ def interpolate(
     old = tuple(input.shape[2:])
     sizes, factors = _targets(old, size, scale_factor, recompute_scale_factor)
     if min(sizes) < 1 or 0 in input.shape[1:]:
-        raise RuntimeError(f"interpolate: an input of shape {input.shape} cannot become one of sizes {sizes}")
+        raise RuntimeError(
+            f"interpolate: an input of shape {input.shape} cannot become one of sizes {sizes}"
+        )
     if mode == "area":
         return _adaptive_avg_pool(len(old), input, sizes)
     for i, (m, o, f) in reversed(list(enumerate(zip(old, sizes, factors)))):
@@ -174,23 +199,35 @@ def interpolate(
                 f = None  # here alone PyTorch does not look at the factor
             plan = _nearest(m, o, f, 0.5 if mode == "nearest-exact" else 0.0)
         else:
-            plan = (_antialiased if antialias else _smooth)(m, o, f, bool(align_corners), mode == "bicubic")
+            plan = (_antialiased if antialias else _smooth)(
+                m, o, f, bool(align_corners), mode == "bicubic"
+            )
         input = blend(input, i - len(old), plan)
     return input
 
 
 def _check_interpolate(x: Any, mode: str, align_corners: bool | None, antialias: bool) -> None:
     if mode not in ("nearest", "nearest-exact", "area", *_RANKS):
-        raise RuntimeError(f"interpolate: mode {mode!r} is unknown; choose from nearest, nearest-exact, area, {', '.join(_RANKS)}")
+        raise RuntimeError(
+            f"interpolate: mode {mode!r} is unknown; choose from nearest, nearest-exact, area, {', '.join(_RANKS)}"
+        )
     if x.ndim not in (3, 4, 5) or _RANKS.get(mode, x.ndim - 2) != x.ndim - 2:
         wanted = f"{_RANKS[mode]} dims" if mode in _RANKS else "one to three dims"
-        raise RuntimeError(f"interpolate: mode {mode!r} takes a tensor (N, C, *) with {wanted} after the two, not {x.shape}")
+        raise RuntimeError(
+            f"interpolate: mode {mode!r} takes a tensor (N, C, *) with {wanted} after the two, not {x.shape}"
+        )
     if mode not in _RANKS and align_corners is not None:
-        raise ValueError(f"interpolate: align_corners goes with {', '.join(_RANKS)}, not with mode {mode!r}")
+        raise ValueError(
+            f"interpolate: align_corners goes with {', '.join(_RANKS)}, not with mode {mode!r}"
+        )
     if antialias and mode not in ("bilinear", "bicubic"):
-        raise ValueError(f"interpolate: antialias goes with bilinear and bicubic, not with mode {mode!r}")
+        raise ValueError(
+            f"interpolate: antialias goes with bilinear and bicubic, not with mode {mode!r}"
+        )
     if category(x.dtype) != 2 and not mode.startswith("nearest"):
-        raise RuntimeError(f"interpolate: mode {mode!r} needs a floating-point tensor, not {x.dtype}")
+        raise RuntimeError(
+            f"interpolate: mode {mode!r} needs a floating-point tensor, not {x.dtype}"
+        )
 
 
 def _targets(
@@ -202,7 +239,9 @@ def _targets(
     given = scale_factor if size is None else size
     values = tuple(given) if isinstance(given, (tuple, list)) else (given,) * len(old)
     if len(values) != len(old):
-        raise ValueError(f"interpolate: {given!r} for an input with {len(old)} dims to resize: give one number, or one for each")
+        raise ValueError(
+            f"interpolate: {given!r} for an input with {len(old)} dims to resize: give one number, or one for each"
+        )
     if size is not None:
         if recompute:
             raise ValueError("interpolate: recompute_scale_factor says nothing where size is given")
@@ -227,7 +266,9 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
     _shuffle_factor("pixel_shuffle", input, r)
     *lead, c, h, w = input.shape
     if c % (r * r):
-        raise RuntimeError(f"pixel_shuffle: {c} channels are no multiple of {r} x {r}, in a tensor of shape {input.shape}")
+        raise RuntimeError(
+            f"pixel_shuffle: {c} channels are no multiple of {r} x {r}, in a tensor of shape {input.shape}"
+        )
     n = len(lead)
     x = _reshape(input, (*lead, c // (r * r), r, r, h, w))
     x = _permute(x, (*range(n), n, n + 3, n + 1, n + 4, n + 2))  # (*, C, H, r, W, r)

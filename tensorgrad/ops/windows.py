@@ -54,9 +54,16 @@ class Windows(NamedTuple):
         stride = self.stride[i]
         for k in range(self.kernel[i]):
             first = k * self.dilation[i] - self.before[i]  # what this tap of window 0 looks at
-            lo, hi = max(0, -(first // stride)), min(self.out[i], (self.size[i] - 1 - first) // stride + 1)
+            lo, hi = (
+                max(0, -(first // stride)),
+                min(self.out[i], (self.size[i] - 1 - first) // stride + 1),
+            )
             if lo < hi:
-                yield k, slice(first + lo * stride, first + (hi - 1) * stride + 1, stride), slice(lo, hi)
+                yield (
+                    k,
+                    slice(first + lo * stride, first + (hi - 1) * stride + 1, stride),
+                    slice(lo, hi),
+                )
 
 
 def padded(xp: Any, x: Any, at: Windows) -> Any:
@@ -66,7 +73,9 @@ def padded(xp: Any, x: Any, at: Windows) -> Any:
         return x[(..., *(slice(r) for r in reach))]
     out = xp.zeros((*lead, *reach), x.dtype)
     inside = [max(0, min(n, r - b)) for n, r, b in zip(at.size, reach, at.before)]
-    out[(..., *(slice(b, b + n) for b, n in zip(at.before, inside)))] = x[(..., *(slice(n) for n in inside))]
+    out[(..., *(slice(b, b + n) for b, n in zip(at.before, inside)))] = x[
+        (..., *(slice(n) for n in inside))
+    ]
     return out
 
 
@@ -76,7 +85,9 @@ def strided(xp: Any, x: Any, at: Windows) -> Any:
     lead, steps = x.strides[:-n], x.strides[-n:]
     taps = tuple(step * d for step, d in zip(steps, at.dilation))
     moves = tuple(step * s for step, s in zip(steps, at.stride))
-    return xp.lib.stride_tricks.as_strided(x, (*x.shape[:-n], *at.kernel, *at.out), (*lead, *taps, *moves))
+    return xp.lib.stride_tricks.as_strided(
+        x, (*x.shape[:-n], *at.kernel, *at.out), (*lead, *taps, *moves)
+    )
 
 
 def add_taps(x: Any, columns: Any, at: Windows) -> None:
@@ -98,7 +109,9 @@ def _folded(xp: Any, columns: Any, at: Windows) -> Any:
 
 
 unfold_windows = linear(
-    "unfold", lambda xp, x, /, at: strided(xp, padded(xp, x, at), at).copy(), dx=lambda g, at: fold_windows(g, at)
+    "unfold",
+    lambda xp, x, /, at: strided(xp, padded(xp, x, at), at).copy(),
+    dx=lambda g, at: fold_windows(g, at),
 )
 """Every tap of every window: (..., *size) -> (..., *kernel, *out)."""
 fold_windows = linear(

@@ -821,7 +821,7 @@ def test_discrete_results_have_no_history():
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "int64"])
 def test_where_by_bits_is_where(dtype):
-    """Large selections are made with bit operations: every value, NaN and signs of zero included."""
+    """Large selections are made with bit operations: every value, NaN and signs of zero too."""
     draw = np.random.default_rng(0)
     values = np.array([0.0, -0.0, 1.5, -2.0, np.inf, -np.inf, np.nan])
     if dtype == "int64":
