@@ -85,7 +85,8 @@ def run(
             if trunk not in waiting:
                 waiting[trunk] = [None] * len(trunk.shape)
                 heappush(queue, (-trunk.born, trunk))
-            waiting[trunk][i] = g
+            before = waiting[trunk][i]  # another pick of this output may have come first
+            waiting[trunk][i] = g if before is None else before + g
             continue
         kept = node.kept
         if kept is FREED:

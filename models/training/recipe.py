@@ -16,7 +16,7 @@ class Recipe(Settings):
 
     batch_size: int = setting(12, "windows of text in a step", least=1)
     max_iters: int = setting(2000, "steps", least=1)
-    learning_rate: float = setting(2e-3, "AdamW's rate after the warm-up", least=0)
+    learning_rate: float = setting(1e-3, "AdamW's rate after the warm-up", least=0)
     min_lr: float = setting(1e-4, "the rate at the end", least=0)
     warmup_iters: int = setting(100, "steps of linear warm-up, fewer in a shorter run", least=0)
     decay_lr: bool = setting(True, "warm up, then lower the rate along a cosine")

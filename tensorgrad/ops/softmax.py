@@ -64,6 +64,8 @@ def _source(name: str, formula: Any) -> Any:
             raise TypeError("expected floats; use x.float() or dtype=")
         if not x.ndim:
             return formula(x.reshape(1), 0).reshape(())
+        if not x.size:
+            return x.copy()
         answer = ask_any(name, x, x) if dim in (-1, x.ndim - 1) else None
         return formula(x, dim) if answer is None else answer
 

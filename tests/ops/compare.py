@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from hypothesis import settings
+from hypothesis.extra import numpy as hnp
 
 import tensorgrad as tg
 
 DTYPES = [
     "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64",
 ]  # fmt: skip
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
+few = settings(max_examples=25)
 ERRORS = (RuntimeError, IndexError, TypeError, ValueError, AssertionError, ZeroDivisionError)
 
 
@@ -116,3 +120,20 @@ def nodes_of(outs: Sequence[Any]) -> Iterator[Any]:
             found.add(node)
             stack += [p for p in node.parents if p is not None]
     return iter(sorted(found, key=lambda n: -n.born))
+
+
+def numbers(shape: Any, seed: int = 0, low: float = -3.0, high: float = 3.0) -> Any:
+    return np.random.default_rng(seed).uniform(low, high, shape)
+
+
+def both(call: Callable[..., Any], *arrays: Any) -> None:
+    """Value and gradient of a call, or the class of its error, agree in both frameworks."""
+    mine, theirs = (outcome(lambda t=t: run(t, call, arrays)) for t in (tg, torch))
+    if isinstance(mine, type) or isinstance(theirs, type):
+        assert isinstance(mine, type) and isinstance(theirs, type), (
+            f"mine {mine}, PyTorch's {theirs}"
+        )
+        assert issubclass(theirs, mine), f"mine {mine}, PyTorch's {theirs}"
+        return
+    assert_same(mine[0], theirs[0], what="value")
+    assert_same(mine[1], theirs[1], what="gradient")
