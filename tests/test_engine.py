@@ -470,3 +470,22 @@ def _equal(a, b):
     if isinstance(a, np.ndarray):
         return np.array_equal(a, b)
     return a is None and b is None if a is None or b is None else bool(a == b)
+
+
+def test_a_rule_that_asks_for_one_of_several_outputs():
+    """Recorded, it makes a second node for that output; their gradients add up."""
+    two = tg.general(
+        "two_powers",
+        lambda xp, x, /: (x * x, x * x * x),
+        outputs=("out", "cube"),
+        visible=2,
+        dx=lambda g, x, out: g[0] * 2 * x + g[1] * 3 * out,
+    )
+    try:
+        x = tg.tensor([2.0], dtype=tg.float64, requires_grad=True)
+        a, b = two(x)
+        (g,) = tg.autograd.grad((a * b).sum(), x, create_graph=True)
+        (h,) = tg.autograd.grad(g.sum(), x)
+        assert (g.item(), h.item()) == (80.0, 160.0)  # x^5
+    finally:
+        del table["two_powers"]

@@ -249,6 +249,53 @@ def retained_gradients_after_a_change(lib):
 
 
 @script
+def hooks_on_parts(lib):
+    a = make(lib, 5, 3)
+    b, c = (a * 2.0).split([2, 3])
+    seen = []
+    b.register_hook(lambda g: seen.append(g) or g * 10.0)
+    c.retain_grad()
+    (b * 3.0).sum().backward(retain_graph=True)
+    (b.sum() + (c * c).sum()).backward()
+    return seen, a.grad, c.grad
+
+
+@script
+def backward_inside_a_hook(lib):
+    a, b = make(lib, 3), make(lib, 3)
+
+    def hook(g):
+        with lib.enable_grad():
+            (b * g.detach()).sum().backward()
+
+    c = a * 2.0
+    c.register_hook(hook)
+    (c * c).sum().backward()
+    return a.grad, b.grad
+
+
+@script
+def backward_inside_backward(lib):
+    class Inner(lib.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            with lib.enable_grad():
+                x = x.detach().requires_grad_()
+                y = (x**3).sum()
+            ctx.x, ctx.y = x, y
+            return y.detach()
+
+        @staticmethod
+        def backward(ctx, g):
+            (slope,) = lib.autograd.grad(ctx.y, ctx.x)
+            return g * slope
+
+    a = make(lib, 3)
+    (Inner.apply(a * 2.0) * 5.0).backward()
+    return a.grad
+
+
+@script
 def hooks_on_what_needs_no_gradient(lib):
     make(lib, 3, grad=False).register_hook(print)
 
@@ -422,6 +469,45 @@ def no_grad_in_every_form(lib):
             three = (a * 2.0).requires_grad
         four = lib.is_grad_enabled()
     return one, two, three, four, f(a).requires_grad, h(a).requires_grad, lib.is_grad_enabled()
+
+
+@script
+def no_grad_around_generators(lib):
+    seen = []
+
+    @lib.no_grad()
+    def tokens(n):
+        got = None
+        try:
+            for i in range(n):
+                seen.append(lib.is_grad_enabled())
+                got = yield (i, got)
+        except KeyError:
+            seen.append(lib.is_grad_enabled())
+            yield "caught"
+        finally:
+            seen.append(lib.is_grad_enabled())
+        return "end"
+
+    def outer():
+        return (yield from tokens(2))
+
+    def drain(generator):
+        out = []
+        try:
+            out.append(next(generator))
+            seen.append(lib.is_grad_enabled())
+            while True:
+                out.append(generator.send("sent"))
+        except StopIteration as stop:
+            return [*out, stop.value]
+
+    first = drain(outer())
+    thrown = tokens(5)
+    next(thrown)
+    second = thrown.throw(KeyError)
+    thrown.close()
+    return str(first), second, seen, lib.is_grad_enabled()
 
 
 @script
