@@ -62,7 +62,29 @@ class _Setting:
             with type(self)._like(self):
                 return function(*args, **kwargs)
 
-        return wrapped  # type: ignore[return-value]
+        @functools.wraps(function)
+        def generator(*args: Any, **kwargs: Any) -> Any:
+            """Every step of the generator runs in the mode, and nothing in between."""
+            steps = function(*args, **kwargs)
+            step, given = steps.send, None
+            try:
+                while True:
+                    with type(self)._like(self):
+                        value = step(given)
+                    try:
+                        step, given = steps.send, (yield value)
+                    except GeneratorExit:
+                        with type(self)._like(self):
+                            steps.close()
+                        raise
+                    except BaseException as error:
+                        step, given = steps.throw, error
+            except StopIteration as stop:
+                return stop.value
+
+        code = getattr(function, "__code__", None)
+        makes = code is not None and code.co_flags & _GENERATOR
+        return generator if makes else wrapped  # type: ignore[return-value]
 
     @classmethod
     def _like(cls, other: _Setting) -> _Setting:
@@ -71,6 +93,7 @@ class _Setting:
         return twin
 
 
+_GENERATOR = 0x20  # inspect.CO_GENERATOR
 _ORDINARY = {"grad": True, "inference": False, "anomaly": False}
 
 

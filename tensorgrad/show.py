@@ -27,8 +27,9 @@ def show(x: Any) -> str:
     usual = (get_default_dtype(), int64, bool_) if array.size else (get_default_dtype(),)
     if array.dtype not in usual:
         notes.append(f"dtype={array.dtype}")
-    if x.node is not None:
-        notes.append("requires_grad=True" if x.node.op is None else f"grad_fn=<{x.node.name()}>")
+    node = x.history()
+    if node is not None:
+        notes.append("requires_grad=True" if node.op is None else f"grad_fn=<{node.name()}>")
     text = _HEAD + (numbers(array) if array.size else "[]")
     used = len(text) - text.rfind("\n") + 1
     for note in notes:

@@ -1,4 +1,4 @@
-"""Convolutions.  One trilinear form of input, weight and output gives three ops, and each is the others' rule.
+"""Convolutions: one trilinear form of input, weight and output; its three ops are their rules.
 
 Windows are laid out as the columns of a matrix, a block at a time, and multiplied by the weights.
 """
@@ -51,7 +51,8 @@ def _with_bias(name: str, source: Callable[..., Any], formula: Any, **rules: Any
 
     return fused(
         name, biased,
-        lambda x, w, bias, at, groups: formula(x, w, at, groups) + _reshape(bias, (-1, *(1,) * len(at.size))),
+        lambda x, w, bias, at, groups: formula(x, w, at, groups)
+        + _reshape(bias, (-1, *(1,) * len(at.size))),
         dbias=lambda g: _sum(g, (0, *range(2, g.ndim)), False), **rules,
     )  # fmt: skip
 
@@ -99,7 +100,8 @@ def _ranges(n: int, pieces: int) -> list[range]:
 def _units(
     xp: Any, n: int, c: int, taps: int, groups: int, work: float
 ) -> list[tuple[int, range, slice]]:
-    """What one thread does at a time: some channels of some images, and the number of these among the images."""
+    """What one thread does at a time: some channels of some images, and the number of these among
+    the images."""
     pieces = max(1, min(PIECES, int(work / threads.WORTH))) if xp is np else 1
     parts = max(1, min(c, pieces, c * taps // TALL)) if groups == 1 else 1
     shares = _ranges(n, min(n, -(-pieces // parts)))
@@ -110,8 +112,9 @@ def _units(
     ]
 
 
-def _share(xp: Any, run: Callable[[Any], None], units: list[Any], work: float) -> None:
-    """run(unit) for all units; on the CPU our threads share them, and each product keeps to its thread."""
+def _share(xp: Any, run: Callable[..., None], units: list[Any], work: float) -> None:
+    """run(unit) for all units; on the CPU our threads share them, and each product keeps to its
+    thread."""
 
     def several(lo: int, hi: int) -> None:
         for unit in units[lo:hi]:
@@ -130,7 +133,8 @@ def _share(xp: Any, run: Callable[[Any], None], units: list[Any], work: float) -
 
 
 def _matrix(x: Any, groups: int, dims: int) -> Any:
-    """(N, `dims` dims, rest) -> (groups, product of the dims / groups, N * rest); a view where memory allows."""
+    """(N, `dims` dims, rest) -> (groups, product of the dims / groups, N * rest); a view where
+    memory allows."""
     n = dims + 1
     rows = prod(x.shape[1:n])
     return x.transpose(*range(1, n), 0, *range(n, x.ndim)).reshape(groups, rows // groups, -1)
@@ -191,7 +195,8 @@ def _scattered(xp: Any, x: Any, w: Any, at: Windows, groups: int) -> Any:
 
 
 def _turned(w: Any, groups: int) -> Any:
-    """(D, C / groups, *kernel) -> (C, D / groups, *kernel), the kernel from its end to its beginning."""
+    """(D, C / groups, *kernel) -> (C, D / groups, *kernel), the kernel from its end to its
+    beginning."""
     w = w[(..., *(slice(None, None, -1),) * (w.ndim - 2))]
     w = w.reshape(groups, w.shape[0] // groups, *w.shape[1:]).swapaxes(1, 2)
     return w.reshape(-1, *w.shape[2:])
@@ -234,7 +239,8 @@ def _checked(
             raise TypeError(f"{name}: {what} must be a tensor, not {type(t).__name__}")
         if t is not None and t.dtype != x.dtype:
             raise RuntimeError(
-                f"{name}: an input of {x.dtype} and a {what} of {t.dtype}: convert one, as in x.to(dtype)"
+                f"{name}: an input of {x.dtype} and a {what} of {t.dtype}: convert one, as in "
+                "x.to(dtype)"
             )
     if category(x.dtype) == 0:
         raise RuntimeError(
@@ -242,7 +248,8 @@ def _checked(
         )
     if x.ndim not in (dims + 1, dims + 2):
         raise RuntimeError(
-            f"{name}: the input must have {dims + 2} dims, or {dims + 1} without a batch, not {x.shape}"
+            f"{name}: the input must have {dims + 2} dims, or {dims + 1} without a batch, not "
+            f"{x.shape}"
         )
     if w.ndim != dims + 2:
         raise RuntimeError(f"{name}: the weight must have {dims + 2} dims, its shape is {w.shape}")
@@ -257,13 +264,15 @@ def _checked(
     channels, wanted = x.shape[-1 - dims], w.shape[0] if transposed else w.shape[1] * groups
     if channels != wanted:
         raise RuntimeError(
-            f"{name}: an input of shape {x.shape} has {channels} channels, a weight of shape {w.shape} "
+            f"{name}: an input of shape {x.shape} has {channels} channels, a weight of shape "
+            f"{w.shape} "
             f"with groups={groups} takes {wanted}"
         )
     made = w.shape[1] * groups if transposed else w.shape[0]
     if bias is not None and tuple(bias.shape) != (made,):
         raise RuntimeError(
-            f"{name}: the bias must have shape ({made},), one number for each output channel, not {bias.shape}"
+            f"{name}: the bias must have shape ({made},), one number for each output channel, "
+            f"not {bias.shape}"
         )
 
 
@@ -295,7 +304,8 @@ def _conv_nd(
         out = how_many(size, kernel, s, d, before)
     if min(out) < 1 or 0 in size:
         raise RuntimeError(
-            f"{name}: a kernel of {kernel} with dilation {d} does not fit into an input of {size} with padding {padding}"
+            f"{name}: a kernel of {kernel} with dilation {d} does not fit into an input of "
+            f"{size} with padding {padding}"
         )
     return _applied(_conv, _conv_bias, x, w, bias, Windows(size, out, kernel, s, d, before), groups)
 
@@ -329,7 +339,8 @@ def _conv_transpose_nd(
     )
     if min(size) < 1 or 0 in out:
         raise RuntimeError(
-            f"{name}: padding {padding} leaves no output of an input of {out} and a kernel of {kernel}"
+            f"{name}: padding {padding} leaves no output of an input of {out} and a kernel of "
+            f"{kernel}"
         )
     return _applied(
         _conv_transpose,
@@ -352,10 +363,13 @@ def conv1d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Any:
-    """out[n, d, o] = bias[d] + sum over c, k of weight[d, c, k] x[n, c, o stride + k dilation - padding].
+    """out[n, d, o] = bias[d] + sum over c, k of weight[d, c, k] x[n, c, o stride + k dilation -
+    padding].
 
-    input (N, C, L) or (C, L), weight (D, C / groups, K), bias (D) -> (N, D, floor((L + 2 padding - dilation (K - 1)
-    - 1) / stride) + 1).  padding: an int, "valid" (0) or "same" (out as long as the input; stride 1).  RuntimeError
+    input (N, C, L) or (C, L), weight (D, C / groups, K), bias (D) -> (N, D, floor((L + 2 padding -
+    dilation (K - 1)
+    - 1) / stride) + 1).  padding: an int, "valid" (0) or "same" (out as long as the input; stride
+    1).  RuntimeError
     for shapes that do not fit.  LeCun et al. 1989.
     """
     return _conv_nd(1, input, weight, bias, stride, padding, dilation, groups)
@@ -371,9 +385,11 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Any:
-    """out[n, d, o] = bias[d] + sum over c, k of weight[d, c, k] x[n, c, o stride + k dilation - padding], o and k pairs.
+    """out[n, d, o] = bias[d] + sum over c, k of weight[d, c, k] x[n, c, o stride + k dilation -
+    padding], o and k pairs.
 
-    input (N, C, H, W) or (C, H, W), weight (D, C / groups, K, L), bias (D) -> (N, D, *, *): see conv1d.
+    input (N, C, H, W) or (C, H, W), weight (D, C / groups, K, L), bias (D) -> (N, D, *, *): see
+    conv1d.
     stride, padding and dilation are an int for both dims, or a pair.
     """
     return _conv_nd(2, input, weight, bias, stride, padding, dilation, groups)
@@ -381,12 +397,15 @@ def conv2d(
 
 @public(method=False)
 def conv_transpose1d(
-    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
+    output_padding: Any = 0,
     groups: int = 1, dilation: Any = 1,
 ) -> Any:  # fmt: skip
-    """out[n, c, i] = bias[c] + sum over d, k, o with i = o stride + k dilation - padding of weight[d, c, k] x[n, d, o].
+    """out[n, c, i] = bias[c] + sum over d, k, o with i = o stride + k dilation - padding of
+    weight[d, c, k] x[n, d, o].
 
-    input (N, D, L) or (D, L), weight (D, C / groups, K), bias (C) -> (N, C, (L - 1) stride - 2 padding
+    input (N, D, L) or (D, L), weight (D, C / groups, K), bias (C) -> (N, C, (L - 1) stride - 2
+    padding
     + dilation (K - 1) + output_padding + 1): the gradient of conv1d for its input.
     """
     return _conv_transpose_nd(
@@ -396,10 +415,12 @@ def conv_transpose1d(
 
 @public(method=False)
 def conv_transpose2d(
-    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
+    output_padding: Any = 0,
     groups: int = 1, dilation: Any = 1,
 ) -> Any:  # fmt: skip
-    """The gradient of conv2d for its input: (N, D, H, W) or (D, H, W), (D, C / groups, K, L), (C) -> (N, C, *, *).
+    """The gradient of conv2d for its input: (N, D, H, W) or (D, H, W), (D, C / groups, K, L), (C)
+    -> (N, C, *, *).
 
     Sizes and arguments as in conv_transpose1d, each an int for both dims or a pair.
     """

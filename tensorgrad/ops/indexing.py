@@ -18,7 +18,7 @@ from tensorgrad.twins import ask_any
 # ---- x[...]
 
 _slice = linear(
-    "slice", lambda xp, x, /, index: _view(x, index), view=True,
+    "slice", lambda xp, x, /, index: x[index], view=True,
     dx=lambda g, x_shape, index: _place(g, x_shape, index),
 )  # fmt: skip
 _place = linear(
@@ -36,15 +36,14 @@ _put = linear(
 )
 
 _slice.op.register(np.ndarray, np.ndarray.__getitem__)
-_slice.op.element = lambda x, index: _view(x, index)
 
 
 def _view(x: Any, index: Any) -> Any:
-    """x[index] for a basic index; of a single element NumPy would give a copy."""
-    out = x[index]
-    return (
-        out if type(out) is type(x) else x[(*index, ...) if type(index) is tuple else (index, ...)]
-    )
+    """x[index] for a basic index, a view even of a single element, which NumPy would copy."""
+    return x[(*index, ...) if type(index) is tuple else (index, ...)]
+
+
+_slice.op.element = _view
 
 
 def _placed(xp: Any, x: Any, shape: tuple[int, ...], index: Any) -> Any:

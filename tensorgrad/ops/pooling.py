@@ -1,4 +1,5 @@
-"""Pooling, and windows as columns and back (unfold, fold).  Maxima are found dim by dim, sums are added up dim by dim."""
+"""Pooling, and windows as columns and back (unfold, fold).  Maxima are found dim by dim, sums
+are added up dim by dim."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ from tensorgrad.twins import ask
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Places = tuple[Array, ...]
-"""For each dim the elements of each window in their order, (taps, windows); one may stand several times."""
+"""For each dim the elements of each window in their order, (taps, windows); one may stand
+several times."""
 
 # ---- primitives
 
@@ -40,7 +42,8 @@ _window_spread = linear(
     "window_spread", lambda xp, x, /, at: _spread(xp, x, at), dx=lambda g, at: _window_sum(g, at)
 )
 _max_place = discrete("max_place", lambda xp, x, /, places: _place_of_max(xp, x, places))
-"""Where each window has its (first) maximum, or its last NaN, in the flattened plane: (B, *size) -> (B, *out)."""
+"""Where each window has its (first) maximum, or its last NaN, in the flattened plane: (B, *size)
+-> (B, *out)."""
 _pick = linear(
     "pick",
     lambda xp, x, index, /: _picked(xp, x, index),
@@ -55,7 +58,8 @@ _put_back = linear(
 
 
 def _along(at: Windows, i: int) -> Any:
-    """Taps along dim i: the places, as indices of an array whose last dims are those of the windows."""
+    """Taps along dim i: the places, as indices of an array whose last dims are those of the
+    windows."""
     rest = (slice(None),) * (len(at.size) - 1 - i)
     for _, elements, windows in at._taps(i):
         yield (..., elements, *rest), (..., windows, *rest)
@@ -119,7 +123,7 @@ def _picked(xp: Any, x: Any, index: Any) -> Any:
 
 
 def _added(xp: Any, x: Any, index: Any, shape: Sizes) -> Any:
-    answer = ask("max_pool_put_back", x, x, index, shape)
+    answer = ask("max_pool_backward", x, x, index, shape)
     if answer is not None:
         return answer
     values = wide(x)
@@ -153,7 +157,8 @@ def _taps_inside(at: Windows) -> Places:
 
 @lru_cache(256)
 def _shares(size: int, out: int) -> tuple[Array, Array]:
-    """Windows o from floor(o size / out) to ceil((o + 1) size / out): (places, whether they count), (taps, out)."""
+    """Windows o from floor(o size / out) to ceil((o + 1) size / out): (places, whether they
+    count), (taps, out)."""
     first = np.arange(out) * size // out
     count = -(-(np.arange(1, out + 1) * size) // out) - first
     taps = np.arange(count.max(initial=1))[:, None]
@@ -169,12 +174,14 @@ def _averages(size: int, out: int) -> Blend:
 
 
 def _spatial(name: str, x: Any, n: int, empty_channels: bool = False) -> Sizes:
-    """The sizes of the last n dims; RuntimeError where the rank is wrong or another dim than the batch is empty."""
+    """The sizes of the last n dims; RuntimeError where the rank is wrong or another dim than the
+    batch is empty."""
     if not hasattr(x, "ndim"):
         raise TypeError(f"{name}: expected a tensor, not {type(x).__name__}")
     if x.ndim not in (n + 1, n + 2):
         raise RuntimeError(
-            f"{name}: expected (N, C, {'L' if n == 1 else 'H, W'}), or that without N, not {x.shape}"
+            f"{name}: expected (N, C, {'L' if n == 1 else 'H, W'}), or that without N, not "
+            f"{x.shape}"
         )
     if 0 in x.shape[-n if empty_channels else -n - 1 :]:
         raise RuntimeError(f"{name}: only the batch may be empty, the shape is {x.shape}")
@@ -208,7 +215,8 @@ def _windows(
         out = tuple(o + (left and o * c < m + b) for o, left, c, m, b in zip(out, more, s, size, p))
     if min(out) < 1:
         raise RuntimeError(
-            f"{name}: a kernel of {kernel} does not fit into an input of {size} with padding {padding}"
+            f"{name}: a kernel of {kernel} does not fit into an input of {size} with padding "
+            f"{padding}"
         )
     return Windows(size, out, kernel, s, d, p)
 
@@ -243,28 +251,33 @@ def _max_pool(
     places = _taps_inside(at)
     if any(p.min() < 0 or p.max() >= m for p, m in zip(places, at.size)):
         raise RuntimeError(
-            f"{name}: padding {padding} leaves a window of {kernel_size}, dilation {dilation}, without an element"
+            f"{name}: padding {padding} leaves a window of {kernel_size}, dilation {dilation}, "
+            "without an element"
         )
     return _maxima(x, n, places, return_indices)
 
 
 def max_pool1d(
-    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
+    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:  # fmt: skip
     """out[..., o] = max over k of x[..., o stride + k dilation - padding]: (N, C, L) or (C, L).
 
-    stride is the kernel's size by default; padding counts as -inf.  ceil_mode: a last window may hang over.
+    stride is the kernel's size by default; padding counts as -inf.  ceil_mode: a last window may
+    hang over.
     return_indices: also where in L each maximum lies, the first of equal ones.
     """
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
 def max_pool2d(
-    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
+    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:  # fmt: skip
-    """The maximum of each window: (N, C, H, W) or (C, H, W); arguments as in max_pool1d, ints or pairs.
+    """The maximum of each window: (N, C, H, W) or (C, H, W); arguments as in max_pool1d, ints or
+    pairs.
 
     Indices count through the flattened plane, H * W.
     """
@@ -291,12 +304,14 @@ def _adaptive_max_pool(n: int, x: Any, output_size: Any, return_indices: bool) -
 
 
 def adaptive_max_pool1d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
-    """out[..., o] = max of x[..., floor(o L / O)] to before x[..., ceil((o + 1) L / O)]: (N, C, L) -> (N, C, O)."""
+    """out[..., o] = max of x[..., floor(o L / O)] to before x[..., ceil((o + 1) L / O)]: (N, C,
+    L) -> (N, C, O)."""
     return _adaptive_max_pool(1, input, output_size, return_indices)
 
 
 def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
-    """The same along both dims: (N, C, H, W) -> (N, C, *output_size); an int for both, None keeps a size."""
+    """The same along both dims: (N, C, H, W) -> (N, C, *output_size); an int for both, None
+    keeps a size."""
     return _adaptive_max_pool(2, input, output_size, return_indices)
 
 
@@ -304,7 +319,8 @@ def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = Fal
 
 
 def _counts(at: Windows, count_include_pad: bool) -> Any:
-    """The elements of each window, padding among them or not: a number where all are equal, else (*out)."""
+    """The elements of each window, padding among them or not: a number where all are equal, else
+    (*out)."""
     total: Any = np.ones((1,) * len(at.size), np.int64)
     for i, (n, o, k, s, _, b) in enumerate(zip(*at)):
         start = np.arange(o) * s - b
@@ -347,7 +363,8 @@ def avg_pool1d(
 ) -> Any:  # fmt: skip
     """out[..., o] = mean over k of x[..., o stride + k - padding]: (N, C, L) or (C, L).
 
-    stride is the kernel's size by default; padding counts as zeros, and not at all without count_include_pad.
+    stride is the kernel's size by default; padding counts as zeros, and not at all without
+    count_include_pad.
     """
     return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
@@ -356,7 +373,8 @@ def avg_pool2d(
     input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Any:  # fmt: skip
-    """The mean of each window: (N, C, H, W) or (C, H, W); arguments as in avg_pool1d, ints or pairs.
+    """The mean of each window: (N, C, H, W) or (C, H, W); arguments as in avg_pool1d, ints or
+    pairs.
 
     divisor_override divides the sums in place of the number of elements.
     """
@@ -373,23 +391,25 @@ def _adaptive_avg_pool(n: int, x: Any, output_size: Any) -> Any:
             f"{name}: expected a floating-point tensor, not {x.dtype}; convert it, as in x.float()"
         )
     size = tuple(x.shape[-n:])
+    if set(out) == {1}:
+        return _mean(x, tuple(range(x.ndim - n, x.ndim)), True)
     if all(o and m % o == 0 for m, o in zip(size, out)):
-        split = (*x.shape[:-n], *(part for m, o in zip(size, out) for part in (o, m // o)))
-        return _mean(
-            _reshape(x, split), tuple(len(split) - 1 - 2 * i for i in reversed(range(n))), False
-        )
+        part = tuple(m // o for m, o in zip(size, out))
+        return _window_sum(x, Windows(size, out, part, part, (1,) * n, (0,) * n)) / prod(part)
     for i, (m, o) in enumerate(zip(size, out)):
         x = blend(x, i - n, _averages(m, o))
     return x
 
 
 def adaptive_avg_pool1d(input: Any, output_size: Any) -> Any:
-    """out[..., o] = mean of x[..., floor(o L / O)] to before x[..., ceil((o + 1) L / O)]: (N, C, L) -> (N, C, O)."""
+    """out[..., o] = mean of x[..., floor(o L / O)] to before x[..., ceil((o + 1) L / O)]: (N, C,
+    L) -> (N, C, O)."""
     return _adaptive_avg_pool(1, input, output_size)
 
 
 def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
-    """The same along both dims: (N, C, H, W) -> (N, C, *output_size); an int for both, None keeps a size."""
+    """The same along both dims: (N, C, H, W) -> (N, C, *output_size); an int for both, None
+    keeps a size."""
     return _adaptive_avg_pool(2, input, output_size)
 
 
@@ -404,7 +424,8 @@ def _blocks(
     out = how_many(size, kernel, s, d, p)
     if min(out) < 1:
         raise RuntimeError(
-            f"{name}: a kernel of {kernel} with dilation {d} does not fit into {size} with padding {p}"
+            f"{name}: a kernel of {kernel} with dilation {d} does not fit into {size} with "
+            f"padding {p}"
         )
     return Windows(size, out, kernel, s, d, p)
 
@@ -412,7 +433,8 @@ def _blocks(
 def unfold(
     input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> Any:
-    """The taps of each window as a column: (N, C, H, W) -> (N, C K L, windows), or both without N."""
+    """The taps of each window as a column: (N, C, H, W) -> (N, C K L, windows), or both without
+    N."""
     at = _blocks("unfold", _spatial("unfold", input, 2), kernel_size, dilation, padding, stride)
     *lead, c = input.shape[:-2]
     return _reshape(unfold_windows(input, at), (*lead, c * prod(at.kernel), prod(at.out)))
@@ -426,7 +448,8 @@ def fold(
     padding: Any = 0,
     stride: Any = 1,
 ) -> Any:
-    """Columns added up where their taps lie: (N, C K L, windows) -> (N, C, *output_size), or both without N."""
+    """Columns added up where their taps lie: (N, C K L, windows) -> (N, C, *output_size), or
+    both without N."""
     at = _blocks(
         "fold", each("fold", "output_size", output_size, 2), kernel_size, dilation, padding, stride
     )
@@ -434,13 +457,14 @@ def fold(
     *lead, rows, columns = input.shape
     if rows % prod(at.kernel) or columns != prod(at.out):
         raise RuntimeError(
-            f"fold: an input of shape {input.shape} for output_size {at.size} and a kernel of {at.kernel}: it needs a "
+            f"fold: an input of shape {input.shape} for output_size {at.size} and a kernel of "
+            f"{at.kernel}: it needs a "
             f"multiple of {prod(at.kernel)} rows and {prod(at.out)} columns, one for each window"
         )
     return fold_windows(_reshape(input, (*lead, rows // prod(at.kernel), *at.kernel, *at.out)), at)
 
 
 __all__ = [
-    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "avg_pool1d",
-    "avg_pool2d", "fold", "max_pool1d", "max_pool2d", "unfold",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d",
+    "avg_pool1d", "avg_pool2d", "fold", "max_pool1d", "max_pool2d", "unfold",
 ]  # fmt: skip

@@ -33,7 +33,8 @@ def _surrounded(xp: Any, x: Any, shape: tuple[int, ...], index: Any, value: Any)
 
 @lru_cache(256)
 def _border(mode: str, n: int, left: int, right: int) -> Blend:
-    """Which of n elements stands where, left of them and right of them too; negative numbers cut off."""
+    """Which of n elements stands where, left of them and right of them too; negative numbers cut
+    off."""
     if mode == "circular":
         start = max(-left, 0)
         m = n - start - max(-right, 0)
@@ -47,16 +48,20 @@ def _border(mode: str, n: int, left: int, right: int) -> Blend:
 
 
 def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
-    """x with elements added before and after: pad = (left, right) of the last dim, then of the one before it, ...
+    """x with elements added before and after: pad = (left, right) of the last dim, then of the one
+    before it, ...
 
-    mode: "constant" (of `value`, 0 by default), "reflect" (without the edge), "replicate" (the edge) or "circular".
-    Negative numbers cut off.  The last three act on the last 1 to 3 dims of a (C, *) or (N, C, *) tensor.
+    mode: "constant" (of `value`, 0 by default), "reflect" (without the edge), "replicate" (the
+    edge) or "circular".
+    Negative numbers cut off.  The last three act on the last 1 to 3 dims of a (C, *) or (N, C, *)
+    tensor.
     """
     if not isinstance(pad, (tuple, list)) or not all(hasattr(p, "__index__") for p in pad):
         raise TypeError(f"pad: the paddings must be a tuple of ints, not {pad!r}")
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise RuntimeError(
-            f"pad: {tuple(pad)} is no pair for each of some last dims of a tensor of shape {input.shape}"
+            f"pad: {tuple(pad)} is no pair for each of some last dims of a tensor of shape "
+            f"{input.shape}"
         )
     shape, n = tuple(input.shape), len(pad) // 2
     pairs = [
@@ -78,11 +83,13 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         raise RuntimeError(f"pad: mode {mode!r} takes no value, it was given {value}")
     if n not in (1, 2, 3) or input.ndim not in (n + 1, n + 2):
         raise RuntimeError(
-            f"pad: mode {mode!r} pads the last 1 to 3 dims after (C) or (N, C); {tuple(pad)} for shape {shape}"
+            f"pad: mode {mode!r} pads the last 1 to 3 dims after (C) or (N, C); {tuple(pad)} for "
+            f"shape {shape}"
         )
     if mode != "circular" and (not any(sizes) or 0 in shape[-n - 1 :]):
         raise RuntimeError(
-            f"pad: mode {mode!r} has nothing to take from or to give, {tuple(pad)} for shape {shape}"
+            f"pad: mode {mode!r} has nothing to take from or to give, {tuple(pad)} for shape "
+            f"{shape}"
         )
     for m, rest, pair in zip(shape[-n:], left_over, pairs):
         room = {"reflect": m - 1, "circular": rest}.get(mode)
@@ -122,7 +129,8 @@ def _nearest(size: int, out: int, factor: float | None, offset: float) -> Blend:
 
 
 def _scale(size: int, out: int, factor: float | None, align_corners: bool) -> float:
-    """Elements of the input for each of the output; with align_corners the first and last ones meet."""
+    """Elements of the input for each of the output; with align_corners the first and last ones
+    meet."""
     if align_corners:
         return (size - 1) / (out - 1) if out > 1 else 0.0
     return 1 / factor if factor else size / out
@@ -130,7 +138,8 @@ def _scale(size: int, out: int, factor: float | None, align_corners: bool) -> fl
 
 @lru_cache(256)
 def _smooth(size: int, out: int, factor: float | None, align_corners: bool, cubic: bool) -> Blend:
-    """Two neighbours by distance, or four by Keys' cubic with a = -0.75; beyond the edge the edge counts again."""
+    """Two neighbours by distance, or four by Keys' cubic with a = -0.75; beyond the edge the
+    edge counts again."""
     scale = _scale(size, out, factor, align_corners)
     at = np.arange(out) * scale if align_corners else (np.arange(out) + 0.5) * scale - 0.5
     if not cubic:
@@ -143,7 +152,7 @@ def _smooth(size: int, out: int, factor: float | None, align_corners: bool, cubi
 
 
 def _linear(x: Array) -> Array:
-    return np.maximum(1 - abs(x), 0)
+    return np.asarray(np.maximum(1 - abs(x), 0))
 
 
 def _cubic(x: Array, a: float = -0.75) -> Array:
@@ -158,7 +167,10 @@ def _cubic(x: Array, a: float = -0.75) -> Array:
 def _antialiased(
     size: int, out: int, factor: float | None, align_corners: bool, cubic: bool
 ) -> Blend:
-    """The kernel as wide as the input's elements for one of the output; its weights add up to one."""
+    """The kernel as wide as the input's elements for one of the output; its weights add up to
+    one."""
+    if size == out:
+        return Blend(size, np.arange(size)[None])
     scale = _scale(size, out, factor, align_corners)
     width = max(scale, 1.0)
     support = (2 if cubic else 1) * width
@@ -175,12 +187,15 @@ _RANKS = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
 
 
 def interpolate(
-    input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
+    input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+    align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None, antialias: bool = False,
 ) -> Any:  # fmt: skip
-    """The image at another size: (N, C, *) with one to three further dims, to `size` or by scale_factor.
+    """The image at another size: (N, C, *) with one to three further dims, to `size` or by
+    scale_factor.
 
-    mode: "nearest", "nearest-exact", "area" (adaptive averages), "linear" (one dim), "bilinear", "bicubic" (two) or
+    mode: "nearest", "nearest-exact", "area" (adaptive averages), "linear" (one dim), "bilinear",
+    "bicubic" (two) or
     "trilinear" (three).  The corners' centres meet with align_corners, else the corners themselves.
     antialias: bilinear and bicubic average over all that an element of a smaller image covers.
     """
@@ -209,12 +224,14 @@ def interpolate(
 def _check_interpolate(x: Any, mode: str, align_corners: bool | None, antialias: bool) -> None:
     if mode not in ("nearest", "nearest-exact", "area", *_RANKS):
         raise RuntimeError(
-            f"interpolate: mode {mode!r} is unknown; choose from nearest, nearest-exact, area, {', '.join(_RANKS)}"
+            f"interpolate: mode {mode!r} is unknown; choose from nearest, nearest-exact, area, "
+            f"{', '.join(_RANKS)}"
         )
     if x.ndim not in (3, 4, 5) or _RANKS.get(mode, x.ndim - 2) != x.ndim - 2:
         wanted = f"{_RANKS[mode]} dims" if mode in _RANKS else "one to three dims"
         raise RuntimeError(
-            f"interpolate: mode {mode!r} takes a tensor (N, C, *) with {wanted} after the two, not {x.shape}"
+            f"interpolate: mode {mode!r} takes a tensor (N, C, *) with {wanted} after the two, "
+            f"not {x.shape}"
         )
     if mode not in _RANKS and align_corners is not None:
         raise ValueError(
@@ -240,7 +257,8 @@ def _targets(
     values = tuple(given) if isinstance(given, (tuple, list)) else (given,) * len(old)
     if len(values) != len(old):
         raise ValueError(
-            f"interpolate: {given!r} for an input with {len(old)} dims to resize: give one number, or one for each"
+            f"interpolate: {given!r} for an input with {len(old)} dims to resize: give one "
+            "number, or one for each"
         )
     if size is not None:
         if recompute:
@@ -261,13 +279,15 @@ def _shuffle_factor(name: str, x: Any, factor: int) -> None:
 
 
 def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
-    """(*, C r^2, H, W) -> (*, C, H r, W r): channels become the pixels of r x r blocks.  Shi et al. 2016."""
+    """(*, C r^2, H, W) -> (*, C, H r, W r): channels become the pixels of r x r blocks.  Shi et
+    al. 2016."""
     r = upscale_factor
     _shuffle_factor("pixel_shuffle", input, r)
     *lead, c, h, w = input.shape
     if c % (r * r):
         raise RuntimeError(
-            f"pixel_shuffle: {c} channels are no multiple of {r} x {r}, in a tensor of shape {input.shape}"
+            f"pixel_shuffle: {c} channels are no multiple of {r} x {r}, in a tensor of shape "
+            f"{input.shape}"
         )
     n = len(lead)
     x = _reshape(input, (*lead, c // (r * r), r, r, h, w))

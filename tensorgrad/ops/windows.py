@@ -1,4 +1,4 @@
-"""Windows that slide over the last dims of an array: where their taps lie, seen as strides or tap by tap.
+"""Windows that slide over the last dims: where their taps lie, seen as strides or tap by tap.
 
 Convolution, pooling and unfold are made of these; `unfold` and `fold` are each other's rule.
 """
@@ -19,7 +19,8 @@ Slices = tuple[slice, ...]
 
 
 class Windows(NamedTuple):
-    """Tap k of window o looks at element o * stride + k * dilation - before, along each of the last dims.
+    """Tap k of window o looks at element o * stride + k * dilation - before, along each of the last
+    dims.
 
     size: elements; out: windows; kernel: taps.  What lies outside counts as zero.
     """
@@ -45,7 +46,8 @@ class Windows(NamedTuple):
         return self._replace(out=(stop - start, *self.out[1:]), before=(shifted, *self.before[1:]))
 
     def taps(self) -> Iterator[tuple[Sizes, Slices, Slices]]:
-        """For each tap its place in the kernel, the elements it meets, and the windows in which it does."""
+        """For each tap its place in the kernel, the elements it meets, and the windows in which
+        it does."""
         for taps in product(*(list(self._taps(i)) for i in range(len(self.size)))):
             places, elements, windows = zip(*taps)
             yield places, elements, windows
@@ -67,7 +69,8 @@ class Windows(NamedTuple):
 
 
 def padded(xp: Any, x: Any, at: Windows) -> Any:
-    """x as far as the windows reach, with zeros where that is beyond it; a view where it never is."""
+    """x as far as the windows reach, with zeros where that is beyond it; a view where it never
+    is."""
     lead, reach = x.shape[: -len(at.size)], at.reach
     if not any(at.before) and all(r <= n for r, n in zip(reach, at.size)):
         return x[(..., *(slice(r) for r in reach))]
@@ -91,7 +94,8 @@ def strided(xp: Any, x: Any, at: Windows) -> Any:
 
 
 def add_taps(x: Any, columns: Any, at: Windows) -> None:
-    """x[the element that a tap of a window looks at] += columns[tap, window]; columns (..., *kernel, *out)."""
+    """x[the element that a tap of a window looks at] += columns[tap, window]; columns (...,
+    *kernel, *out)."""
     for place, elements, windows in at.taps():
         x[(..., *elements)] += columns[(..., *place, *windows)]
 
@@ -124,7 +128,8 @@ fold_windows = linear(
 
 
 def each(name: str, what: str, value: Any, n: int, least: int = 1) -> Sizes:
-    """One int for all n dims, or a sequence of n; TypeError for no ints, RuntimeError for a wrong number."""
+    """One int for all n dims, or a sequence of n; TypeError for no ints, RuntimeError for a
+    wrong number."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     if not all(hasattr(v, "__index__") and not isinstance(v, bool) for v in values):
         raise TypeError(f"{name}: {what} must be an int or a tuple of {n} ints, not {value!r}")
@@ -137,7 +142,8 @@ def each(name: str, what: str, value: Any, n: int, least: int = 1) -> Sizes:
 
 
 def how_many(size: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes, padding: Sizes) -> Sizes:
-    """floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1: windows that fit, below 1 for none."""
+    """floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1: windows that fit,
+    below 1 for none."""
     return tuple(
         (n + 2 * p - d * (k - 1) - 1) // s + 1
         for n, k, s, d, p in zip(size, kernel, stride, dilation, padding)

@@ -108,6 +108,7 @@ class Block(OutsideTheTable):
         self._check_leaves()
         tensors = iter([Tensor(a, node) for a, node in zip(arrays, self.nodes, strict=True)])
         args, kwargs = map_tree(lambda x: next(tensors) if type(x) is Operable else x, self.places)
+        start = tick()
         with mode.enable_grad(), _restored(self.states):
             outs = leaves(self.function(*args, **kwargs))
         roots = [(o.node, g) for o, g in zip(outs, gs, strict=False) if g is not None]
@@ -115,6 +116,11 @@ class Block(OutsideTheTable):
             raise RuntimeError(
                 "checkpoint: run again, the function returned tensors of shapes "
                 f"{[o.shape for o in outs]}, other than before; it must do the same each time"
+            )
+        if _boundary([o.node for o in outs if _inside(o, start)], start) != self.boundary:
+            raise RuntimeError(
+                "checkpoint: run again, the function uses other tensors than before; parameters "
+                "must not be replaced between forward and backward"
             )
         sinks: dict[Node, Any] = dict.fromkeys(self.boundary)
         record = isinstance(roots[0][1], Operable)

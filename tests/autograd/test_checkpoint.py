@@ -303,6 +303,27 @@ def test_a_block_that_does_otherwise_the_second_time():
         y.sum().backward()
 
 
+def test_other_parameters_the_second_time():
+    """functional_call puts the module's own parameters back before the block runs again."""
+    module = tg.nn.Linear(3, 2)
+
+    class Block(tg.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = module
+
+        def forward(self, x):
+            return checkpoint(self.inner, x)
+
+    new = {"inner.weight": tg.ones(2, 3, requires_grad=True)}
+    y = func.functional_call(Block(), new, tg.ones(5, 3))
+    with pytest.raises(
+        RuntimeError, match="run again, the function uses other tensors"
+    ):
+        y.sum().backward()
+    func.functional_call(Block(), new, tg.ones(5, 3)).sum()
+
+
 def test_damage_between_forward_and_backward():
     w, x = leaf(3), leaf(3)
     h = x * 1.0

@@ -1,4 +1,4 @@
-"""Shapes beyond the formulas: broadcasting, dims, empty tensors, edges; and answers without gradient."""
+"""Shapes beyond the formulas: broadcasting, dims, empty tensors, edges; answers without a graph."""
 
 from __future__ import annotations
 
