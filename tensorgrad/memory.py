@@ -70,6 +70,9 @@ def stamp(array: Any) -> None:
         )
         return
     log = entry[1]
+    if root is array:  # all of it: what was written before no longer matters
+        log[:] = ((low, high, time),)
+        return
     log[:] = [w for w in log if not (low <= w[0] and w[1] <= high)]
     log.append((low, high, time))
 

@@ -35,12 +35,15 @@ several times."""
 # ---- primitives
 
 _window_sum = linear(
-    "window_sum", lambda xp, x, /, at: _summed(xp, x, at), dx=lambda g, at: _window_spread(g, at)
-)
+    "window_sum", lambda xp, x, /, at: _reduced(xp, x, at, xp.add, 0),
+    dx=lambda g, at: _window_spread(g, at),
+)  # fmt: skip
 """The sum of each window's taps: (..., *size) -> (..., *out)."""
 _window_spread = linear(
     "window_spread", lambda xp, x, /, at: _spread(xp, x, at), dx=lambda g, at: _window_sum(g, at)
 )
+_window_max = discrete("window_max", lambda xp, x, /, at: _greatest(xp, x, at))
+"""The maximum of each window's taps, where no derivative is wanted."""
 _max_place = discrete("max_place", lambda xp, x, /, places: _place_of_max(xp, x, places))
 """Where each window has its (first) maximum, or its last NaN, in the flattened plane: (B, *size)
 -> (B, *out)."""
@@ -65,15 +68,21 @@ def _along(at: Windows, i: int) -> Any:
         yield (..., elements, *rest), (..., windows, *rest)
 
 
-def _summed(xp: Any, x: Any, at: Windows) -> Any:
+def _reduced(xp: Any, x: Any, at: Windows, combine: Any, start: Any) -> Any:
+    """The taps of each window combined, dim by dim."""
     dtype, x, n = x.dtype, wide(x), len(at.size)
     for i in range(n):
         lead = x.shape[: x.ndim - n]
-        out = xp.zeros((*lead, *at.out[: i + 1], *at.size[i + 1 :]), x.dtype)
+        out = xp.full((*lead, *at.out[: i + 1], *at.size[i + 1 :]), start, x.dtype)
         for elements, windows in _along(at, i):
-            out[windows] += x[elements]
+            combine(out[windows], x[elements], out[windows])
         x = out
     return x.astype(dtype, copy=False)
+
+
+def _greatest(xp: Any, x: Any, at: Windows) -> Any:
+    least = np.iinfo(x.dtype).min if category(x.dtype) == 1 else -np.inf
+    return _reduced(xp, x, at, xp.maximum, least)
 
 
 def _spread(xp: Any, g: Any, at: Windows) -> Any:
@@ -254,6 +263,8 @@ def _max_pool(
             f"{name}: padding {padding} leaves a window of {kernel_size}, dilation {dilation}, "
             "without an element"
         )
+    if type(x) is Tensor and not x.requires_grad and not return_indices:
+        return _window_max(x, at)
     return _maxima(x, n, places, return_indices)
 
 

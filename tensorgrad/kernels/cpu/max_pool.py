@@ -13,22 +13,24 @@ OutTable = Annotated[Array, 2, "C", "int", "out"]
 
 @kernel
 def place(lo: int, hi: int, x: Cube, rows: Table, columns: Table, out: OutTable) -> None:
-    width = x.shape[2]
+    width, count = x.shape[2], columns.shape[1]
+    best, at = np.empty(count, x.dtype), np.empty(count, np.int64)
     for b in range(lo, hi):
-        plane, o = x[b], 0
         for i in range(rows.shape[1]):
-            for j in range(columns.shape[1]):
-                at = rows[0, i] * width + columns[0, j]
-                best = plane[rows[0, i], columns[0, j]]
-                for k in range(rows.shape[0]):
-                    row = rows[k, i]
-                    for m in range(columns.shape[0]):
-                        value = plane[row, columns[m, j]]
-                        better = (value > best) | (value != value)  # the last NaN wins
-                        at = row * width + columns[m, j] if better else at
-                        best = value if better else best
-                out[b, o] = at
-                o += 1
+            for k in range(rows.shape[0]):  # tap by tap, so that no branch has to be guessed
+                start, line = rows[k, i] * width, x[b, rows[k, i]]
+                for m in range(columns.shape[0]):
+                    tap = columns[m]
+                    if k == 0 and m == 0:
+                        for j in range(count):
+                            best[j], at[j] = line[tap[j]], start + tap[j]
+                        continue
+                    for j in range(count):
+                        value = line[tap[j]]
+                        better = (value > best[j]) | (value != value)  # the last NaN wins
+                        best[j] = value if better else best[j]
+                        at[j] = start + tap[j] if better else at[j]
+            out[b, i * count : (i + 1) * count] = at
 
 
 @kernel
