@@ -50,6 +50,7 @@ from tensorgrad.ops.scatter import *
 from tensorgrad.ops.select import *
 from tensorgrad.ops.shape import *
 from tensorgrad.ops.softmax import *
+from tensorgrad.ops.trigonometry import *
 from tensorgrad.random import *
 from tensorgrad.tensor import Tensor
 

@@ -50,7 +50,10 @@ def plot_losses(
 
 
 def smoothed(losses: Sequence[float], reach: int = 25) -> list[float]:
-    """Each loss averaged with up to `reach` neighbours on either side, as many on both."""
-    sums = [0.0, *accumulate(losses)]
-    spans = (min(i, len(losses) - 1 - i, reach) for i in range(len(losses)))
-    return [(sums[i + h + 1] - sums[i - h]) / (2 * h + 1) for i, h in enumerate(spans)]
+    """Each loss averaged with up to `reach` on either side: as many after as before, but at the end.
+
+    So the steep beginning stays where it is.
+    """
+    sums, n = [0.0, *accumulate(losses)], len(losses)
+    spans = [(i - min(i, reach), min(n, i + min(i, reach) + 1)) for i in range(n)]
+    return [(sums[stop] - sums[start]) / (stop - start) for start, stop in spans]

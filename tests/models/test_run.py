@@ -13,6 +13,7 @@ from tensorgrad.data import CharVocab
 from tensorgrad.models.training import char_lm
 from tensorgrad.models.training.char_lm import continuation, restored, train
 from tensorgrad.models.training.folder import RunFolder
+from tensorgrad.models.training.picture import smoothed
 from tensorgrad.models.training.progress import Progress
 from tensorgrad.models.training.stopping import Stopped, stop_requests
 from tensorgrad.rng import Generator
@@ -270,3 +271,11 @@ def test_a_signal_is_a_wish_and_the_second_a_command():
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     assert asked == []
+
+
+def test_the_moving_mean():
+    """Symmetric but at the end; of a constant the constant."""
+    losses = [7.0, 5.0, 3.0, 2.0, 1.0]
+    assert smoothed(losses, reach=2) == pytest.approx([7, 5, 18 / 5, 11 / 4, 2])
+    assert smoothed([3.0] * 99) == pytest.approx([3.0] * 99)
+    assert smoothed([4.0]) == [4.0]
