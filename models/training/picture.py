@@ -50,7 +50,7 @@ def plot_losses(
 
 
 def smoothed(losses: Sequence[float], reach: int = 25) -> list[float]:
-    """Each loss averaged with up to `reach` on either side: as many after as before, but at the end.
+    """Each loss averaged with up to `reach` on either side, as many after as before but at the end.
 
     So the steep beginning stays where it is.
     """

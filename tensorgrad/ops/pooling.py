@@ -75,7 +75,7 @@ def _reduced(xp: Any, x: Any, at: Windows, combine: Any, start: Any) -> Any:
         lead = x.shape[: x.ndim - n]
         out = xp.full((*lead, *at.out[: i + 1], *at.size[i + 1 :]), start, x.dtype)
         for elements, windows in _along(at, i):
-            combine(out[windows], x[elements], out[windows])
+            combine(out[windows], x[elements], out=out[windows])
         x = out
     return x.astype(dtype, copy=False)
 
