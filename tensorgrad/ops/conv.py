@@ -146,6 +146,8 @@ def _matrix(x: Any, groups: int, dims: int) -> Any:
 def _gathered(xp: Any, x: Any, w: Any, at: Windows, groups: int) -> Any:
     dtype, x, w = x.dtype, wide(x), wide(w)
     n, d, dims, row = x.shape[0], w.shape[0], len(at.size), prod(at.out[1:])
+    if not x.size or not w.size:
+        return xp.zeros((n, d, *at.out), dtype)
     taps = strided(xp, padded(xp, x, at), at)  # (N, C, *kernel, *out)
     weight = w.reshape(groups, d // groups, -1)
     out = xp.empty((n, d, *at.out), x.dtype)
@@ -168,17 +170,15 @@ def _gathered(xp: Any, x: Any, w: Any, at: Windows, groups: int) -> Any:
 
 def _scattered(xp: Any, x: Any, w: Any, at: Windows, groups: int) -> Any:
     before = tuple(e * (k - 1) - b for e, k, b in zip(at.dilation, at.kernel, at.before))
-    if (
-        max(at.stride) == 1 and min(before) >= 0
-    ):  # the windows that look at i are themselves a window over x
+    if max(at.stride) == 1 and min(before) >= 0:  # what looks at i is itself a window over x
         around = Windows(at.out, at.size, at.kernel, at.stride, at.dilation, before)
         return _gathered(xp, x, _turned(w, groups), around, groups)
     dtype, x, w = x.dtype, wide(x), wide(w)
     n, d, c, dims, taps = x.shape[0], x.shape[1], w.shape[1] * groups, len(at.size), prod(at.kernel)
-    turned = w.reshape(groups, d // groups, -1).swapaxes(
-        1, 2
-    )  # (groups, C / groups * taps, D / groups)
     out = xp.zeros((n, c, *at.size), x.dtype)
+    if not x.size or not w.size:
+        return out.astype(dtype, copy=False)
+    turned = w.reshape(groups, d // groups, -1).swapaxes(1, 2)  # (groups, C taps, D)
 
     def run(_: int, some: range, channels: slice) -> None:
         weight = turned if groups > 1 else turned[:, channels.start * taps : channels.stop * taps]
@@ -205,26 +205,25 @@ def _turned(w: Any, groups: int) -> Any:
 def _paired(xp: Any, x: Any, y: Any, at: Windows, groups: int) -> Any:
     dtype, x, y = x.dtype, wide(x), wide(y)
     n, d, c, dims = x.shape[0], x.shape[1], y.shape[1], len(at.size)
+    if not x.size or not y.size:
+        return xp.zeros((d, c // groups, *at.kernel), dtype)
     taps = strided(xp, padded(xp, y, at), at)  # (N, C, *kernel, *out)
     between = (slice(None),) * dims
     work = x.size * (c // groups) * prod(at.kernel) / 20
     units = _units(xp, n, c, prod(at.kernel), groups, work)
-    sums = xp.zeros(
-        (units[-1][0] + 1 if units else 1, groups, d // groups, c // groups, prod(at.kernel)),
-        x.dtype,
-    )
+    shares = units[-1][0] + 1
+    sums = xp.zeros((shares, groups, d // groups, c // groups, prod(at.kernel)), x.dtype)
 
     def run(share: int, some: range, channels: slice) -> None:
         into = sums[share] if groups > 1 else sums[share, :, :, channels]
-        column = prod(into.shape[0::2]) * into.shape[3]
-        for images, rows in _blocks(xp, some, at, column * x.itemsize):
+        column = groups * into.shape[2] * into.shape[3] * x.itemsize
+        for images, rows in _blocks(xp, some, at, column):
             columns = _matrix(taps[(images, channels, *between, rows)], groups, 1 + dims)
-            into += xp.matmul(
-                _matrix(x[images, :, rows], groups, 1), columns.swapaxes(1, 2)
-            ).reshape(into.shape)
+            part = _matrix(x[images, :, rows], groups, 1)
+            into += xp.matmul(part, columns.swapaxes(1, 2)).reshape(into.shape)
 
     _share(xp, run, units, work)
-    total = sums[0] if len(sums) == 1 else sums.sum(0)
+    total = sums[0] if shares == 1 else sums.sum(0)
     return total.reshape(d, c // groups, *at.kernel).astype(dtype, copy=False)
 
 

@@ -199,13 +199,17 @@ def interpolate(
     "trilinear" (three).  The corners' centres meet with align_corners, else the corners themselves.
     antialias: bilinear and bicubic average over all that an element of a smaller image covers.
     """
-    _check_interpolate(input, mode, align_corners, antialias)
+    if mode not in _RANKS and align_corners is not None:
+        raise ValueError(
+            f"interpolate: align_corners goes with {', '.join(_RANKS)}, not with mode {mode!r}"
+        )
     old = tuple(input.shape[2:])
     sizes, factors = _targets(old, size, scale_factor, recompute_scale_factor)
-    if min(sizes) < 1 or 0 in input.shape[1:]:
-        raise RuntimeError(
-            f"interpolate: an input of shape {input.shape} cannot become one of sizes {sizes}"
+    if antialias and mode not in ("bilinear", "bicubic"):
+        raise ValueError(
+            f"interpolate: antialias goes with bilinear and bicubic, not with mode {mode!r}"
         )
+    _check_image(input, sizes, mode)
     if mode == "area":
         return _adaptive_avg_pool(len(old), input, sizes)
     for i, (m, o, f) in reversed(list(enumerate(zip(old, sizes, factors)))):
@@ -221,7 +225,7 @@ def interpolate(
     return input
 
 
-def _check_interpolate(x: Any, mode: str, align_corners: bool | None, antialias: bool) -> None:
+def _check_image(x: Any, sizes: tuple[int, ...], mode: str) -> None:
     if mode not in ("nearest", "nearest-exact", "area", *_RANKS):
         raise RuntimeError(
             f"interpolate: mode {mode!r} is unknown; choose from nearest, nearest-exact, area, "
@@ -233,17 +237,13 @@ def _check_interpolate(x: Any, mode: str, align_corners: bool | None, antialias:
             f"interpolate: mode {mode!r} takes a tensor (N, C, *) with {wanted} after the two, "
             f"not {x.shape}"
         )
-    if mode not in _RANKS and align_corners is not None:
-        raise ValueError(
-            f"interpolate: align_corners goes with {', '.join(_RANKS)}, not with mode {mode!r}"
-        )
-    if antialias and mode not in ("bilinear", "bicubic"):
-        raise ValueError(
-            f"interpolate: antialias goes with bilinear and bicubic, not with mode {mode!r}"
-        )
     if category(x.dtype) != 2 and not mode.startswith("nearest"):
         raise RuntimeError(
             f"interpolate: mode {mode!r} needs a floating-point tensor, not {x.dtype}"
+        )
+    if min(sizes) < 1 or 0 in x.shape[1:]:
+        raise RuntimeError(
+            f"interpolate: an input of shape {x.shape} cannot become one of sizes {sizes}"
         )
 
 
