@@ -42,11 +42,14 @@ from tensorgrad.ops.activations import (
     threshold_,
 )
 from tensorgrad.ops.conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d
-from tensorgrad.ops.elementwise import relu, sigmoid, tanh
+from tensorgrad.ops.elementwise import relu as _relu
+from tensorgrad.ops.elementwise import sigmoid, tanh
 from tensorgrad.ops.gelu import gelu
-from tensorgrad.ops.indexing import embedding, gather
+from tensorgrad.ops.indexing import all_below, embedding, gather
 from tensorgrad.ops.layer_norm import layer_norm
 from tensorgrad.ops.losses import (
+    _difference,
+    _weighted,
     bilinear,
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -109,7 +112,12 @@ __all__ = [
 ]  # fmt: skip
 
 
-# ---- dropout
+# ---- relu and dropout
+
+
+def relu(input: Any, inplace: bool = False) -> Any:
+    """out = max(x, 0); inplace writes it over x."""
+    return input.relu_() if inplace else _relu(input)
 
 
 def _dropped(xp: Any, x: Any, keep: Any, /, scale: float) -> Any:
@@ -245,7 +253,7 @@ def _count_classes(name: str, target: Any, count: int, ignore: int) -> int:
     t = _classes(target)
     xp = xp_of(t)
     if xp is np:
-        if not t.size or (t.min() >= 0 and t.max() < count and not 0 <= ignore < count):
+        if not t.size or (not 0 <= ignore < count and all_below(t, count)):
             return int(t.size)
         wrong = t[((t < 0) | (t >= count)) & (t != ignore)]
         if wrong.size:
@@ -276,9 +284,12 @@ def nll_loss(
     return _reduced(loss.reshape(shape), reduction, "nll_loss")
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """loss = (x - y)^2."""
-    return _reduced((input - target).square(), reduction, "mse_loss")
+def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Any:
+    """loss = weight (x - y)^2; its mean is over the sum of the weights."""
+    loss = _weighted("mse_loss", _difference("mse_loss", input, target).square(), weight, True)
+    if weight is not None and reduction == "mean":
+        return loss.sum() / weight.sum()
+    return _reduced(loss, reduction, "mse_loss")
 
 
 def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:

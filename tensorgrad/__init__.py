@@ -27,6 +27,7 @@ from tensorgrad.dtypes import (
     set_default_dtype,
     uint8,
 )
+from tensorgrad.inplace import give_forms as _give_forms
 from tensorgrad.inplace import in_place
 from tensorgrad.kinds import bilinear, discrete, elementwise, fused, general, linear
 from tensorgrad.mode import (
@@ -37,7 +38,10 @@ from tensorgrad.mode import (
     no_grad,
     set_grad_enabled,
 )
+from tensorgrad.ops import quick as _quick
 from tensorgrad.ops.activations import *
+from tensorgrad.ops.bits import *
+from tensorgrad.ops.complex import *
 from tensorgrad.ops.contractions import *
 from tensorgrad.ops.diagonal import *
 from tensorgrad.ops.elementwise import *
@@ -53,6 +57,8 @@ from tensorgrad.ops.softmax import *
 from tensorgrad.ops.trigonometry import *
 from tensorgrad.random import *
 from tensorgrad.tensor import Tensor
+
+_give_forms()
 
 double, half, long, int, short = float64, float16, int64, int32, int16
 float = float32

@@ -115,7 +115,7 @@ def run(
                 continue
             if parts is None:
                 args = kept[i]
-                part = (op.reuse if mine and op.reuse is not None else op.rules[i])(g, *args)
+                part = (op.reuse if mine and op.reuse is not None else op.plain[i])(g, *args)
                 if freeing:
                     kept[i] = None
             else:

@@ -1,4 +1,4 @@
-"""The flattened callers: Op.__call__ written out for one and two inputs, for the usual case.
+"""The flattened callers: Op.__call__ written out for each kind of signature, for the usual case.
 
 That case: exact Tensors of one float dtype and array type, nothing careful.  Others go to the op.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from tensorgrad import mode
 from tensorgrad.dtypes import float32, float64
 from tensorgrad.node import Node, tick
-from tensorgrad.op import Op
+from tensorgrad.op import PICK, Op
 from tensorgrad.tensor import Operable, Tensor
 
 _PATTERNS = {(): 0, ("x",): 1, ("y",): 2, ("x", "y"): 3, ("out",): 4, ("x_shape",): 5,
@@ -35,17 +35,16 @@ def flatten(op: Op) -> Callable[..., Any]:
     """The quickest caller this op can have, as a plain function that also serves as a method."""
     call: Callable[..., Any]
     simple = op.outputs == ("out",) and op.joint is None and not op.variadic and not op.many
-    if simple and len(op.inputs) == 1 and op.kind in ("elementwise", "linear", "general", "fused"):
+    if op.variadic:
+        call = _sequence(op)
+    elif op.many:
+        call = _split(op)
+    elif simple and len(op.inputs) == 1:
         call = _unary(op) if not op.params else _unary_with_parameters(op)
     elif (
         simple and len(op.inputs) == 2 and not op.params and op.kind in ("elementwise", "bilinear")
     ):
         call = _binary(op)
-    elif op.variadic or op.many:
-
-        def call(*args: Any) -> Any:
-            return op(*args)
-
     else:
         call = _several(op)
 
@@ -54,43 +53,141 @@ def flatten(op: Op) -> Callable[..., Any]:
     return call
 
 
+def _sequence(op: Op) -> Callable[..., Any]:
+    """out = f((x, y, ...); parameters)"""
+    impls, read = op.impls, op.readers[0]
+
+    def call(xs: Any, *params: Any) -> Any:
+        first = xs[0] if xs else None
+        if type(first) is not Tensor or mode.careful:
+            function = impls.get(type(first))
+            if function is None or any(type(x) is not type(first) for x in xs):
+                return op(xs, *params)
+            return function(xs, *params)
+        d, kind = first.array.dtype, type(first.array)
+        arrays, nodes, recorded = [], [], False
+        for x in xs:
+            if type(x) is not Tensor:
+                return op(xs, *params)
+            a, nx = x.array, x.node
+            if a.dtype is not d or type(a) is not kind:
+                return op(xs, *params)
+            arrays.append(a)
+            nodes.append(nx)
+            recorded = recorded or nx is not None
+        try:
+            out = impls[kind](arrays, *params)
+        except Exception:
+            return op(xs, *params)
+        t = new_tensor(Tensor)
+        t.array, t.grad, t.node = out, None, None
+        if recorded:
+            values = tuple(arrays)
+            kept = (tuple([f(values, params, (out,)) for f in read]),)
+            t.node = Node(op, tuple(nodes), kept, out.shape)
+        return t
+
+    return call
+
+
+def _split(op: Op) -> Callable[..., Any]:
+    """(out, out, ...) = f(x; parameters)"""
+    impls, read = op.impls, op.readers[0]
+
+    def call(x: Any, *params: Any) -> Any:
+        if type(x) is not Tensor or mode.careful:
+            function = impls.get(type(x))
+            return op(x, *params) if function is None else function(x, *params)
+        a, nx = x.array, x.node
+        try:
+            outs = impls[type(a)](a, *params)
+        except Exception:
+            return op(x, *params)
+        if nx is None or a.dtype.kind not in "fV":
+            return tuple([Tensor(out) for out in outs])
+        kept = (tuple([f((a,), params, outs) for f in read]),)
+        trunk = Node(op, (nx,), kept, tuple([out.shape for out in outs]))
+        return tuple([
+            Tensor(out, Node(PICK, (trunk,), i, out.shape)) for i, out in enumerate(outs)
+        ])  # fmt: skip
+
+    return call
+
+
 def _several(op: Op) -> Callable[..., Any]:
     """out = f(x, y, z, ...; parameters), residuals and all"""
-    impls, moves, count, visible = op.impls, op.moves, len(op.inputs), op.visible
+    impls, count, visible = op.impls, len(op.inputs), op.visible
+    readers, single = op.readers, op.visible == 1 and op.joint is None and not op.replays
+    discrete = op.kind == "discrete"
+    moves = (True,) * count if discrete else op.moves
+    numbers = op.kind in ("elementwise", "linear", "discrete")  # may stand for an input
 
     def call(*args: Any) -> Any:
-        x = args[0]
-        if type(x) is not Tensor:
-            function = impls.get(type(x))
-            if function is not None and not any(isinstance(a, Operable) for a in args):
-                out = function(*args)  # arrays in, arrays out: a rule is calling
-                return out[0] if visible == 1 and type(out) is tuple else out
+        kind: Any = None
+        for x in args[:count]:
+            if type(x) is Tensor:
+                break
+            if isinstance(x, Operable):
+                return op(*args)
+            if kind is None and type(x) in impls:
+                kind = type(x)
+        else:
+            if kind is None:
+                return op(*args)
+            out = impls[kind](*args)  # arrays in, arrays out: a rule is calling
+            return out[0] if visible == 1 and type(out) is tuple else out
+        if mode.careful or len(args) < count:
             return op(*args)
-        a = x.array
-        d = a.dtype
-        if mode.careful or not (d is float32 or d is float64):
-            return op(*args)
+        d = kind = None
+        recorded = False
         values, nodes, params = [], [], args[count:]
-        for y, moving in zip(args, moves):
-            if type(y) is Tensor:
-                b = y.array
-                if type(b) is not type(a) or (moving and b.dtype is not d):
+        for x, moving in zip(args, moves):
+            if type(x) is Tensor:
+                a = x.array
+                if kind is None:
+                    kind = type(a)
+                elif type(a) is not kind:
                     return op(*args)
-                values.append(b)
-                nodes.append(y.node if moving else None)
-            elif y is None or (type(y) is type(a) and not moving):
-                values.append(y)
+                node = None
+                if moving:
+                    if d is None:
+                        d = a.dtype
+                    elif a.dtype is not d:
+                        return op(*args)
+                    if not discrete:
+                        node = x.node
+                        recorded = recorded or node is not None
+                values.append(a)
+                nodes.append(node)
+            elif (
+                x is None
+                or (moving and numbers and (type(x) is float or type(x) is int))
+                or (not moving and type(x) is kind)
+            ):
+                values.append(x)
                 nodes.append(None)
             else:
                 return op(*args)
+        if not (d is float32 or d is float64):
+            return op(*args)
         try:
-            outs = impls[type(a)](*values, *params)
+            outs = impls[kind](*values, *params)
         except Exception:
             return op(*args)
         if type(outs) is not tuple:
-            outs = (outs if type(outs) is type(a) else np.asarray(outs),)
+            outs = (outs if type(outs) is kind else np.asarray(outs),)
+        if not recorded and visible == 1:
+            t = new_tensor(Tensor)
+            t.array, t.node, t.grad = outs[0], None, None
+            return t
+        if single:
+            kept = tuple([
+                None if n is None else tuple([f(values, params, outs) for f in read])
+                for n, read in zip(nodes, readers)
+            ])  # fmt: skip
+            return Tensor(outs[0], Node(op, tuple(nodes), kept, outs[0].shape))
         results = op.record(values, params, outs, nodes, Tensor)
-        return results[0] if visible == 1 else results
+        return results[0] if visible == 1 else results[:visible]
 
     return call
 

@@ -69,6 +69,8 @@ class Op:
         self.rules: tuple[Rule | None, ...] = tuple(rules.get("d" + x) for x in self.inputs)
         self.moves = tuple(joint is not None or rule is not None for rule in self.rules)
         """moves[i]: whether the output depends differentiably on input i"""
+        self.plain = self.rules
+        """plain: the rules of a backward pass that records nothing, kernels among them"""
         self.asks = tuple(_asks(rule) for rule in ((joint,) if joint else self.rules))
         self.readers = tuple(tuple(self._reader(ask) for ask in asks) for asks in self.asks)
         asked = {ask for asks in self.asks for ask in asks}
@@ -158,7 +160,7 @@ class Op:
         if tracer is not None:
             return tracer.process(self, inputs, params)
         if not any(type(x) is Tensor for x in inputs):
-            return self.visible_part(self.run(self.plain(inputs), params))
+            return self.visible_part(self.run(self.raw(inputs), params))
         if mode.careful:
             inputs = tuple(memory.renew(x) if type(x) is Tensor else x for x in inputs)
         ready = self.prepare(inputs)
@@ -200,7 +202,7 @@ class Op:
             return tuple(results)
         return results[0] if self.visible == 1 else tuple(results[: self.visible])
 
-    def plain(self, inputs: Any) -> list[Any]:
+    def raw(self, inputs: Any) -> list[Any]:
         """Raw operands: lists of numbers are refused, NumPy scalars are 0-d arrays."""
         for x in inputs:
             if not is_array(x) and not isinstance(x, (int, float, complex, np.generic, NoneType)):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-WORTH = 2048
+WORTH = 256
 """Elements below which NumPy's formula is as quick as a kernel, whose first call compiles."""
 
 enabled = True
@@ -45,10 +45,39 @@ def find(name: str, array_type: type) -> Callable[..., Any] | None:
 
         if not available():
             return None
-        home = f"tensorgrad.kernels.cpu.{_HOME.get(name, name.rsplit('_', 1)[0])}"
+        home = "maps" if name.startswith("map_") else name.rsplit("_", 1)[0]
+        home = "tensorgrad.kernels.cpu." + _HOME.get(name, home)
     else:
         home = "tensorgrad.kernels.cuda"
     return getattr(import_module(home), name, None)
+
+
+def quicken(function: Any, kernel: str | None, *slopes: str | None, least: int = 2048) -> None:
+    """Let an op, and its rules, run these kernels on NumPy arrays of `least` elements and more.
+
+    What a kernel declines goes the old way.  The rules that record themselves stay as they are.
+    """
+    op = function.op
+    if kernel is not None:
+        op.register(np.ndarray, tried(kernel, op.implementation(np.ndarray), least))
+    if slopes:
+        op.plain = tuple(
+            rule if slope is None else tried(slope, rule, least)
+            for rule, slope in zip(op.rules, slopes, strict=True)
+        )
+
+
+def tried(name: str, general: Callable[..., Any], least: int) -> Callable[..., Any]:
+    """The kernel of this name, and where it declines `general`."""
+
+    def run(x: Any, *args: Any) -> Any:
+        if type(x) is np.ndarray and x.size >= least:
+            answer = ask_any(name, x, x, *args)
+            if answer is not None:
+                return answer
+        return general(x, *args)
+
+    return run
 
 
 _HOME = {"log_softmax_forward": "softmax", "log_softmax_backward": "softmax"}

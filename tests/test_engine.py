@@ -442,7 +442,7 @@ CASES = {
     "slice": lambda x, y: (x, 1),
     "layer_norm": lambda x, y: (x, y[0], y[1], 1e-5),
     "gelu": lambda x, y: (x, "tanh"),
-    "cumsum": lambda x, y: (x, 1),
+    "cumsum": lambda x, y: (x, 1, False),
 }
 
 

@@ -86,7 +86,7 @@ def _exponent_slope(x: Any, y: Any, out: Any) -> Any:
 def _power_slope(x: Any, y: Any) -> Any:
     """y x^(y-1), and 0 where y is 0, even at x = 0."""
     if isinstance(y, (int, float)):
-        return zeros_like(x) if y == 0 else y * x ** (y - 1)
+        return zeros_like(x) if y == 0 else 2 * x if y == 2 else y * x ** (y - 1)
     return where(y == 0, zeros_like(x * y), y * x ** (y - 1))
 
 
@@ -370,7 +370,7 @@ def clamp(x: Any, min: Any = None, max: Any = None) -> Any:
     if not bounds:
         raise RuntimeError("clamp: at least one of min and max must be given")
     if not any(isinstance(b, Operable) for b in bounds):
-        dtype = result_type(x, *bounds)
+        dtype = x.dtype if x.dtype.kind == "f" else result_type(x, *bounds)
         return _clip(x if x.dtype == dtype else x.to(dtype), min, max)
     if max is None:
         return _clip_below(x, min)

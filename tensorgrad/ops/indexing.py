@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad import memory
 from tensorgrad.backend import is_array, xp_of
 from tensorgrad.dtypes import category
 from tensorgrad.kinds import linear
 from tensorgrad.ops.shape import _reshape, broadcast, one_dim
 from tensorgrad.publish import public, publish
-from tensorgrad.tensor import Tensor
+from tensorgrad.tensor import Operable, Tensor
 from tensorgrad.tracer import Tracer
-from tensorgrad.twins import ask_any
+from tensorgrad.twins import ask, ask_any
 
 # ---- x[...]
 
@@ -202,11 +203,36 @@ def index(x: Any, index: Any) -> Any:
     return _take(x, plain) if steps is None else _take(_slice(x, steps[0]), steps[1])
 
 
+# ---- x with other elements at an index
+
+_set_item = linear(
+    "set_item", lambda xp, x, value, /, index: _with_item(x, value, index),
+    dx=lambda g, index: _erase(g, index), dvalue=lambda g, index: _read(g, index),
+)  # fmt: skip
+_erase = linear(
+    "erase_item",
+    lambda xp, x, /, index: _with_item(x, 0, index),
+    dx=lambda g, index: _erase(g, index),
+)
+
+
+def _with_item(x: Any, value: Any, index: Any) -> Any:
+    out = x.copy()
+    out[index] = value
+    return out
+
+
+def _read(g: Any, index: Any) -> Any:
+    """g[index] for an index that is ready."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return (_take if any(is_array(p) or isinstance(p, bool) for p in parts) else _slice)(g, index)
+
+
 # ---- along one dim
 
 _gather = linear(
     "gather",
-    lambda xp, x, index, /, dim: xp.take_along_axis(x[_corner(index.shape, dim)], index, dim),
+    lambda xp, x, index, /, dim: _gathered(xp, x, index, dim),
     dx=lambda g, x_shape, index, dim: _scatter_add(g, index, x_shape, dim),
 )  # fmt: skip
 _scatter_add = linear(
@@ -215,11 +241,22 @@ _scatter_add = linear(
 )  # fmt: skip
 
 
+def _gathered(xp: Any, x: Any, index: Any, dim: int) -> Any:
+    answer = ask("gather_forward", x, x, index, dim)
+    if answer is not None:
+        return answer
+    _in_range("gather", index, x.shape[dim])
+    return xp.take_along_axis(x[_corner(index.shape, dim)], index, dim)
+
+
 def _corner(shape: tuple[int, ...], dim: int) -> tuple[slice, ...]:
     return tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(shape))
 
 
 def _scattered(xp: Any, x: Any, index: Any, shape: tuple[int, ...], dim: int) -> Any:
+    answer = ask("gather_backward", x, x, index, shape, dim)
+    if answer is not None:
+        return answer
     out = xp.zeros(shape, x.dtype)
     places = list(xp.ogrid[tuple(slice(n) for n in index.shape)])
     places[dim] = index
@@ -323,7 +360,6 @@ def gather(x: Any, dim: int, index: Any) -> Any:
         raise RuntimeError(
             f"gather: the index, {index.shape}, exceeds the tensor, {x.shape}, outside dim {dim}"
         )
-    _in_range("gather", index, x.shape[d] if x.ndim else 1)
     if not x.ndim or not index.ndim:
         x, flat = _reshape(x, (x.numel(),)), _reshape(index, (index.numel(),))
         return _reshape(_gather(x, flat, 0), index.shape)
@@ -332,14 +368,17 @@ def gather(x: Any, dim: int, index: Any) -> Any:
 
 def _in_range(name: str, index: Any, size: int, error: type[Exception] = RuntimeError) -> None:
     values = index.array if isinstance(index, Tensor) else index
-    if (
-        is_array(values)
-        and values.size
-        and xp_of(values) is np
-        and (values.min() < 0 or values.max() >= size)
-    ):
+    if is_array(values) and values.size and xp_of(values) is np and not all_below(values, size):
         bad = values[(values < 0) | (values >= size)].flat[0]
         raise error(f"{name}: index {bad} is out of range [0, {size - 1}]")
+
+
+def all_below(values: Any, size: int) -> bool:
+    """Whether every integer lies in [0, size): one pass, in which negative ones are huge."""
+    unsigned = values.view(np.uint64) if values.dtype == np.int64 else values
+    if unsigned.dtype.kind != "u" and values.min() < 0:
+        return False
+    return bool(np.maximum.reduce(unsigned, axis=None) < size)
 
 
 _embedding = linear(
@@ -367,8 +406,50 @@ def _collected(xp: Any, x: Any, index: Any, shape: tuple[int, ...], skip: int | 
     return out
 
 
-def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
-    """out = weight[input]: (...) ints, (V, C) -> (..., C); row padding_idx receives no gradient."""
+_embedding_by_frequency = linear(
+    "embedding_by_frequency", lambda xp, weight, index, /, skip: xp.take(weight, index, 0),
+    dweight=lambda g, weight_shape, index, skip: _embedding_sum(
+        g / _frequency(index, weight_shape[0], g.dtype), index, weight_shape, skip
+    ),
+)  # fmt: skip
+
+
+def _frequency(index: Any, rows: int, dtype: Any) -> Any:
+    """How often each entry of the index occurs in it: (...) -> (..., 1)."""
+    index = _raw(index)
+    counts = xp_of(index).bincount(index.reshape(-1), minlength=rows)
+    return counts[index][..., None].astype(dtype)
+
+
+def _raw(x: Any) -> Any:
+    while isinstance(x, Operable):
+        x = x.value if isinstance(x, Tracer) else x.array
+    return x
+
+
+def _shorten(weight: Any, index: Any, max_norm: float, norm_type: float) -> None:
+    """Scale the rows that are asked for, in place, to a norm of max_norm at most."""
+    xp = xp_of(weight.array)
+    rows = xp.unique(_raw(index))
+    picked = weight.array[rows]
+    if picked.dtype.itemsize == 2:
+        picked = picked.astype(np.float32)
+    norms = xp.linalg.norm(picked, norm_type, -1, keepdims=True)
+    weight.array[rows] = xp.where(norms > max_norm, picked * (max_norm / (norms + 1e-7)), picked)
+    memory.stamp(weight.array)
+
+
+def embedding(
+    input: Any, weight: Any, padding_idx: int | None = None, max_norm: float | None = None,
+    norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,
+) -> Any:  # fmt: skip
+    """out = weight[input]: (...) ints, (V, C) -> (..., C); row padding_idx receives no gradient.
+
+    max_norm: first shorten, in place, the rows of a larger norm among those asked for.
+    scale_grad_by_freq: divide a row's gradient by how often the input asks for it.
+    """
+    if sparse:
+        raise RuntimeError("embedding: there are no sparse gradients; leave out sparse=True")
     if category(input.dtype) != 1:
         raise RuntimeError(f"embedding: expected integer indices, not {input.dtype}")
     if weight.ndim != 2:
@@ -381,7 +462,13 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
             )
         padding_idx %= rows
     _in_range("embedding", input, rows, IndexError)
-    return _embedding(weight, input, padding_idx)
+    if max_norm is not None:
+        if not isinstance(weight, Tensor):
+            raise RuntimeError("embedding: max_norm changes the weight, which is being traced")
+        _shorten(weight, input, max_norm, norm_type)
+    return (_embedding_by_frequency if scale_grad_by_freq else _embedding)(
+        weight, input, padding_idx
+    )
 
 
 __all__ = publish(globals())

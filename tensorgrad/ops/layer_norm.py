@@ -82,6 +82,8 @@ def layer_norm(
     size = 1
     for n in dims:
         size *= n
+    if len(dims) == 1 and x.ndim == 2:
+        return _rows(x, weight, bias, eps)
     rows = _reshape(x, (x.numel() // size if size else 0, size))
     flat = [p if p is None or len(dims) == 1 else _reshape(p, (size,)) for p in (weight, bias)]
     return _reshape(_rows(rows, *flat, eps), x.shape)

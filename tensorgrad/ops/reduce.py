@@ -14,8 +14,9 @@ from tensorgrad.convert import cast
 from tensorgrad.dtypes import as_dtype, category, float32, float64, int64, uint8
 from tensorgrad.kinds import discrete, elementwise, general, linear
 from tensorgrad.ops.elementwise import abs, pow, square, where
-from tensorgrad.ops.shape import _flip, _reshape, all_dims, cat, one_dim, split
+from tensorgrad.ops.shape import _reshape, all_dims, cat, one_dim, split
 from tensorgrad.publish import public, publish
+from tensorgrad.twins import ask
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,7 +28,19 @@ def _is_half(x: Any) -> bool:
 def _add(xp: Any, x: Any, dims: Any, keepdim: bool) -> Any:
     if _is_half(x):
         return xp.asarray(xp.add.reduce(x, dims, np.float32, None, keepdim)).astype(x.dtype)
-    return xp.add.reduce(x, dims, None, None, keepdim)
+    answer = ask("rows_sum", x, x, dims, keepdim) if x.size >= MANY else None
+    return xp.add.reduce(x, dims, None, None, keepdim) if answer is None else answer
+
+
+MANY = 16_384
+"""Elements from which a kernel adds up faster than NumPy."""
+
+
+def _extremes(xp: Any, x: Any, dims: Any, keepdim: bool, name: str) -> Any:
+    answer = ask("rows_" + name, x, x, dims, keepdim) if x.size >= MANY else None
+    if answer is not None:
+        return answer
+    return (xp.maximum if name == "amax" else xp.minimum).reduce(x, dims, None, None, keepdim)
 
 
 def _average(xp: Any, x: Any, dims: Any, keepdim: bool) -> Any:
@@ -35,11 +48,17 @@ def _average(xp: Any, x: Any, dims: Any, keepdim: bool) -> Any:
     if _is_half(x):
         total = xp.add.reduce(x, dims, np.float32, None, keepdim)
         return xp.asarray(total / np.float32(n)).astype(x.dtype)
-    return xp.add.reduce(x, dims, None, None, keepdim) / x.dtype.type(n)
+    return _add(xp, x, dims, keepdim) / x.dtype.type(n)
 
 
-def _accumulate(xp: Any, x: Any, dim: int) -> Any:
-    return xp.cumsum(x, dim, np.float32).astype(x.dtype) if _is_half(x) else xp.cumsum(x, dim)
+def _accumulate(xp: Any, x: Any, dim: int, reverse: bool) -> Any:
+    answer = ask("rows_cumsum", x, x, dim, reverse)
+    if answer is not None:
+        return answer
+    wide = x.astype(np.float32) if _is_half(x) else x
+    if reverse:
+        return xp.flip(xp.cumsum(xp.flip(wide, dim), dim), dim).astype(x.dtype, copy=False)
+    return xp.cumsum(wide, dim).astype(x.dtype, copy=False)
 
 
 def _restore(g: Any, x_shape: tuple[int, ...], dims: Any, keepdim: bool) -> Any:
@@ -63,7 +82,7 @@ def _whole(xp: Any, x: Any, /) -> Any:
 
 def _whole_numpy(x: Any) -> Any:
     dtype = x.dtype
-    if dtype is float32 or dtype is float64:
+    if (dtype is float32 or dtype is float64) and x.size < MANY:
         return np.add.reduce(x, None, None, np.empty((), dtype))  # type: ignore[call-overload]
     return _whole(np, x)
 
@@ -81,16 +100,16 @@ _mean = linear(
     ),
 )  # fmt: skip
 _amax = general(
-    "amax", lambda xp, x, /, dims, keepdim: xp.maximum.reduce(x, dims, None, None, keepdim),
+    "amax", lambda xp, x, /, dims, keepdim: _extremes(xp, x, dims, keepdim, "amax"),
     dx=lambda g, x, out, dims, keepdim: _to_ties(g, x, out, dims, keepdim),
 )  # fmt: skip
 _amin = general(
-    "amin", lambda xp, x, /, dims, keepdim: xp.minimum.reduce(x, dims, None, None, keepdim),
+    "amin", lambda xp, x, /, dims, keepdim: _extremes(xp, x, dims, keepdim, "amin"),
     dx=lambda g, x, out, dims, keepdim: _to_ties(g, x, out, dims, keepdim),
 )  # fmt: skip
 _cumsum = linear(
-    "cumsum", lambda xp, x, /, dim: _accumulate(xp, x, dim),
-    dx=lambda g, dim: _flip(_cumsum(_flip(g, (dim,)), dim), (dim,)),
+    "cumsum", lambda xp, x, /, dim, reverse: _accumulate(xp, x, dim, reverse),
+    dx=lambda g, dim, reverse: _cumsum(g, dim, not reverse),
 )  # fmt: skip
 _root = elementwise("root", "sqrt", dx=lambda g, out: where(out == 0, 0, g / (2 * out)))
 _argmax = discrete("argmax", lambda xp, x, /, dim, keepdim: xp.argmax(x, dim, keepdims=keepdim))
@@ -291,7 +310,7 @@ def count_nonzero(x: Any, dim: Any = None) -> Any:
 def cumsum(x: Any, dim: int, *, dtype: Any = None) -> Any:
     """out[i] = x[0] + ... + x[i] along a dim."""
     x, _ = _prepared("cumsum", x, dim, dtype)
-    return _cumsum(x, one_dim("cumsum", dim, x.ndim)) if x.ndim else x
+    return _cumsum(x, one_dim("cumsum", dim, x.ndim), False) if x.ndim else x
 
 
 # Products are composed of products of halves: every derivative is right, at zeros too.

@@ -375,6 +375,12 @@ def _sequence(name: str, tensors: Any, error: type[Exception]) -> tuple[Any, ...
 def cat(tensors: Any, dim: int = 0) -> Any:
     """Tensors joined along a dim; the other sizes must agree."""
     xs = _sequence("cat", tensors, ValueError)
+    rank = len(xs[0].shape)
+    if rank > 1 and -rank <= dim < rank:  # the usual case needs no more than NumPy's own checks
+        try:
+            return _cat(xs, dim)
+        except RuntimeError:
+            pass
     if any(x.ndim == 0 for x in xs):
         raise RuntimeError("cat: 0-d tensors cannot be joined; use stack")
     rank = max(x.ndim for x in xs)
@@ -405,9 +411,10 @@ def stack(tensors: Any, dim: int = 0) -> Any:
     return _stack(xs, one_dim("stack", dim, xs[0].ndim + 1))
 
 
-@public()
-def split(x: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
+@public(method=False)
+def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
     """Pieces along a dim: of one size (the last may be smaller), or of the sizes listed.  Views."""
+    x = tensor
     if x.ndim == 0:
         raise RuntimeError("split: a 0-d tensor cannot be split")
     d = one_dim("split", dim, x.ndim)
@@ -422,6 +429,9 @@ def split(x: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
         full = n // size if size else 0
         sizes = (size,) * full + ((n - full * size,) if n - full * size or not full else ())
     return _split(x, sizes, d)  # type: ignore[no-any-return]
+
+
+Operable.split = lambda x, split_size, dim=0: split(x, split_size, dim)  # type: ignore[attr-defined]
 
 
 @public()

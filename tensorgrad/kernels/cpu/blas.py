@@ -15,7 +15,7 @@ from tensorgrad.kernels.cpu import threads
 Array = np.ndarray[Any, np.dtype[Any]]
 
 WORTH = 4_000_000  # multiplications below which one thread is as fast
-ROWS = 64  # pieces begin at its multiples, so that the numbers do not depend on how many there are
+ROWS = 32  # pieces begin at its multiples, so that the numbers do not depend on how many there are
 
 
 @cache

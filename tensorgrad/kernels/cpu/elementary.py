@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import overload
 
-from tensorgrad.kernels.cpu.jit import OPTIONS, emitted
+from tensorgrad.kernels.cpu.jit import OPTIONS, emitted, helper
 
 f = np.float32
 ZERO, ONE, INFINITY = f(0), f(1), f(np.inf)
@@ -34,6 +34,25 @@ P0, P1, P2, P3, P4, P5, P6, P7, P8 = map(
         0.1591740748, -0.255714182, 0.143971664, -0.02914592358,
     ),
 )  # fmt: skip
+
+
+LEAST, MOST = f(-104), f(89)  # beyond, e**x is 0 and infinite
+# log(1 + m) = m - m**2 / 2 + m**3 * polynomial, the coefficients of Cephes' logf.
+L8, L7, L6, L5, L4, L3, L2, L1, L0 = map(
+    f,
+    (
+        7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
+        -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
+    ),
+)  # fmt: skip
+ROOT_HALF_BITS = np.float32(math.sqrt(0.5)).view(np.int32)
+SMALLEST_NORMAL, NAN = f(2.0**-126), f(np.nan)
+# tanh(x) = x + x**3 * polynomial of x**2 near 0, the coefficients of Cephes' tanhf.
+T4, T3, T2, T1, T0 = map(
+    f,
+    (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1),
+)
+NEAR = f(0.625)
 
 
 @emitted
@@ -71,6 +90,80 @@ def plus(typing: Any, a: Any, b: Any) -> Any:
         return builder.fadd(*args, flags=["reassoc", "contract", "nsz"])
 
     return a(a, a), generate
+
+
+@emitted
+def smaller(typing: Any, a: Any, b: Any) -> Any:
+    """min(a, b), NaN if either is."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        number = args[0].type
+        kind = ir.FunctionType(number, [number, number])
+        minimum = builder.module.declare_intrinsic("llvm.minimum", [number], kind)
+        return builder.call(minimum, args)
+
+    return a(a, a), generate
+
+
+@emitted
+def _bits(typing: Any, x: Any) -> Any:
+    """The bits of a float32 as an int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
+@emitted
+def _from_bits(typing: Any, x: Any) -> Any:
+    """The float32 of these bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@helper
+def exp_whole(x: Any) -> Any:
+    """e**x of one float32 over the whole range, subnormal results too: 2**n in two halves."""
+    inside = smaller(larger(x, LEAST), MOST)
+    n = (inside * LOG2_E + ROUND) - ROUND
+    r = (inside - n * LN2_HIGH) - n * LN2_LOW
+    p = (((E4 * r + E3) * r + E2) * r + E1) * r + E0
+    half = (f(0.5) * n + ROUND) - ROUND
+    y = (p * r * r + r + ONE) * _power_of_two(half + ROUND)
+    return y * _power_of_two((n - half) + ROUND)
+
+
+@helper
+def log_whole(x: Any) -> Any:
+    """log(x) of one float32: x = m 2**n with m between sqrt(1/2) and sqrt(2)."""
+    small = x < SMALLEST_NORMAL
+    scaled = x * f(2**23) if small else x
+    bits = _bits(scaled)
+    n = (bits - ROOT_HALF_BITS) >> np.int32(23)
+    m = _from_bits(bits - (n << np.int32(23))) - ONE
+    n = f(n) - (f(23) if small else ZERO)
+    z = m * m
+    p = (((L8 * m + L7) * m + L6) * m + L5) * m + L4
+    p = (((p * m + L3) * m + L2) * m + L1) * m + L0
+    y = p * m * z + n * LN2_LOW - f(0.5) * z
+    y = (m + y) + n * LN2_HIGH
+    y = y if x < INFINITY else x  # infinity, and NaN
+    y = y if x > ZERO or x != x else NAN
+    return -INFINITY if x == ZERO else y
+
+
+@helper
+def tanh_whole(x: Any) -> Any:
+    """tanh(x) of one float32: 1 - 2 / (e**2x + 1), and near 0 an odd polynomial."""
+    a, z = abs(x), x * x
+    far = ONE - f(2) / (exp_whole(a + a) + ONE)
+    p = (((T4 * z + T3) * z + T2) * z + T1) * z + T0
+    far = far if x > ZERO else -far
+    return (p * z + ONE) * x if a < NEAR else far
 
 
 def exp(x: Any) -> Any:

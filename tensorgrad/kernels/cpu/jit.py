@@ -22,6 +22,7 @@ Matrix = Annotated[Array, 2, "C", "float", "in"]
 Cube = Annotated[Array, 3, "C", "float", "in"]
 Heads = Annotated[Array, 4, "A", "float", "in"]  # any strides
 Integers = Annotated[Array, 1, "C", "int", "in"]
+IntegerCube = Annotated[Array, 3, "C", "int", "in"]
 Bools = Annotated[Array, 1, "C", "bool", "in"]
 OutVector = Annotated[Array, 1, "C", "float", "out"]
 OutMatrix = Annotated[Array, 2, "C", "float", "out"]
