@@ -112,8 +112,8 @@ _cumsum = linear(
     dx=lambda g, dim, reverse: _cumsum(g, dim, not reverse),
 )  # fmt: skip
 _root = elementwise("root", "sqrt", dx=lambda g, out: where(out == 0, 0, g / (2 * out)))
-_argmax = discrete("argmax", lambda xp, x, /, dim, keepdim: xp.argmax(x, dim, keepdims=keepdim))
-_argmin = discrete("argmin", lambda xp, x, /, dim, keepdim: xp.argmin(x, dim, keepdims=keepdim))
+_argmax = discrete("argmax", lambda xp, x, /, dim, keepdim: x.argmax(dim, keepdims=keepdim))
+_argmin = discrete("argmin", lambda xp, x, /, dim, keepdim: x.argmin(dim, keepdims=keepdim))
 _any = discrete("any", lambda xp, x, /, dims, keepdim: xp.any(x, dims, keepdims=keepdim))
 _all = discrete("all", lambda xp, x, /, dims, keepdim: xp.all(x, dims, keepdims=keepdim))
 _count_nonzero = discrete("count_nonzero", lambda xp, x, /, dims: xp.sum(x != 0, dims, int64))

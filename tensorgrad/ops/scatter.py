@@ -6,11 +6,22 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad.backend import is_array, move
 from tensorgrad.dtypes import category
 from tensorgrad.kinds import linear
 from tensorgrad.ops.elementwise import masked_fill, where, zeros_like
-from tensorgrad.ops.indexing import _corner, _gather, _in_range, _put, _scatter_add, _slice
-from tensorgrad.ops.shape import _reshape, expand, one_dim
+from tensorgrad.ops.indexing import (
+    _common,
+    _corner,
+    _gather,
+    _in_range,
+    _put,
+    _scatter_add,
+    _slice,
+    _set_item,
+    split_index,
+)
+from tensorgrad.ops.shape import _reshape, broadcast, expand, one_dim
 from tensorgrad.publish import public, publish
 from tensorgrad.tensor import Operable, Tensor
 
@@ -136,6 +147,56 @@ def index_fill(x: Any, dim: int, index: Any, value: Any) -> Any:
     hit[vector.cpu().array] = True
     shape = tuple(n if i == d else 1 for i in range(x.ndim))
     return masked_fill(x, Tensor(hit.reshape(shape)).to(x.device), value)
+
+
+@public()
+def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    """out = x but out[indices] = values, or with accumulate values added there, repeats included.
+
+    indices: a tuple of integer or bool tensors; values of x's dtype, stretched to x[indices].
+    """
+    if not isinstance(indices, (tuple, list)) or not all(isinstance(i, Operable) for i in indices):
+        raise TypeError("index_put: indices must be a tuple of tensors; see also x[...] = value")
+    if not isinstance(values, Operable):
+        raise TypeError(f"index_put: values must be a tensor, not {type(values).__name__}")
+    if values.dtype != x.dtype:
+        raise RuntimeError(f"index_put: values have dtype {values.dtype}, the tensor {x.dtype}")
+    if not indices:
+        raise RuntimeError("index_put: at least one index is needed")
+    places = split_index(x, tuple(indices))[0]
+    if not accumulate:
+        return _set_item(x, values, places)
+    try:
+        shape = np.broadcast_to(np.empty((), bool), x.shape)[_on_cpu(places)].shape
+    except (IndexError, ValueError) as error:
+        raise IndexError(f"index_put: shape {x.shape}: {error}") from None
+    return x + _put(expand(values, shape), x.shape, places)
+
+
+def _on_cpu(index: Any) -> Any:
+    parts = index if isinstance(index, tuple) else (index,)
+    return tuple(move(p, "cpu") if is_array(p) else p for p in parts)
+
+
+@public()
+def masked_scatter(x: Any, mask: Any, source: Any) -> Any:
+    """out = x but where the mask is True the elements of source, one after another, in order."""
+    if not isinstance(source, Operable):
+        raise TypeError(f"masked_scatter: source must be a tensor, not {type(source).__name__}")
+    if mask.dtype != bool:
+        raise RuntimeError(f"masked_scatter: expected a mask of dtype bool, not {mask.dtype}")
+    if source.dtype != x.dtype:
+        raise RuntimeError(f"masked_scatter: source has dtype {source.dtype}, the tensor {x.dtype}")
+    shape = _common("masked_scatter", x.shape, mask.shape)
+    where = split_index(x, broadcast(mask, shape))[0]
+    count = int(where[0].sum() if isinstance(where, tuple) else where.sum())
+    if count > source.numel():
+        raise RuntimeError(
+            f"masked_scatter: the mask has {count} elements that are True, source has "
+            f"{source.numel()}"
+        )
+    values = _slice(_reshape(source, (source.numel(),)), slice(0, count))
+    return _set_item(broadcast(x, shape), values, where)
 
 
 def _along(vector: Any, shape: tuple[int, ...], dim: int) -> Any:

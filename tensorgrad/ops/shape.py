@@ -378,7 +378,7 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     rank = len(xs[0].shape)
     if rank > 1 and -rank <= dim < rank:  # the usual case needs no more than NumPy's own checks
         try:
-            return _cat(xs, dim)
+            return _cat(xs, dim % rank)
         except RuntimeError:
             pass
     if any(x.ndim == 0 for x in xs):

@@ -230,6 +230,7 @@ def _table() -> Iterator[Row]:
     yield row("tril", lambda t, x: t.tril(x, -1), (2, 3, 5))
     yield row("triu", lambda t, x: x.triu(1), (2, 3, 5))
     yield row("cat", lambda t, x, y: t.cat([x, y, x], 1), (3, 5), (3, 2))
+    yield row("cat last", lambda t, x, y: t.cat([x, y], -1), (3, 5), (3, 2))
     yield row("stack", lambda t, x, y: t.stack((x, y), -1), (3, 5), (3, 5))
     yield row("split", lambda t, x: t.split(x, 2, 1), (3, 5))
     yield row("split sizes", lambda t, x: x.split([1, 2, 0, 2], -1)[::2], (3, 5))
