@@ -61,6 +61,7 @@ from tensorgrad.ops.losses import (
     l1_loss,
     margin_ranking_loss,
     poisson_nll_loss,
+    reduced,
     smooth_l1_loss,
     soft_margin_loss,
     triplet_margin_loss,
@@ -159,12 +160,6 @@ def dropout(
 # ---- losses
 
 
-def _reduced(loss: Any, reduction: str, name: str) -> Any:
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"{name}: reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
-    return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
-
-
 def cross_entropy(
     input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
     label_smoothing: float = 0.0,
@@ -191,7 +186,7 @@ def cross_entropy(
         if reduction == "sum":
             return _softmax._cross_entropy(logits, classes, ignore_index, 1)
         rows = _softmax._cross_entropy_rows(logits, classes, ignore_index)
-        return _reduced(rows.reshape(shape), reduction, "cross_entropy")
+        return reduced("cross_entropy", rows.reshape(shape), reduction)
     logp = log_softmax(logits, 1)
     nll = nll_loss(logp, classes, weight, ignore_index, reduction)
     if not label_smoothing:
@@ -225,7 +220,7 @@ def _soft_cross_entropy(
     return (
         loss.sum() / max(loss.numel(), 1)
         if reduction == "mean"
-        else _reduced(loss, reduction, "cross_entropy")
+        else reduced("cross_entropy", loss, reduction)
     )
 
 
@@ -281,7 +276,7 @@ def nll_loss(
     loss = -(gather(logp, 1, safe.reshape(-1, 1)).reshape(-1) * factor)
     if reduction == "mean":
         return loss.sum() / factor.sum()
-    return _reduced(loss.reshape(shape), reduction, "nll_loss")
+    return reduced("nll_loss", loss.reshape(shape), reduction)
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Any:
@@ -289,7 +284,7 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = Non
     loss = _weighted("mse_loss", _difference("mse_loss", input, target).square(), weight, True)
     if weight is not None and reduction == "mean":
         return loss.sum() / weight.sum()
-    return _reduced(loss, reduction, "mse_loss")
+    return reduced("mse_loss", loss, reduction)
 
 
 def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:

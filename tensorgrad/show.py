@@ -45,22 +45,24 @@ def show(x: Any) -> str:
 def numbers(array: Any) -> str:
     """The elements, nested in brackets, as they stand behind "tensor("."""
     abridged = array.size > MANY
-    write = _writer(_edges(array) if abridged else array)
-    return _nested(array, len(_HEAD), abridged, write)
+    write, wide = _writer(_edges(array) if abridged else array)
+    return _nested(array, len(_HEAD), abridged, write, wide)
 
 
-def _nested(array: Any, indent: int, abridged: bool, write: Callable[[Any], str]) -> str:
+def _nested(
+    array: Any, indent: int, abridged: bool, write: Callable[[Any], str], wide: int
+) -> str:
     if not array.ndim:
         return write(array.item())
     cut = abridged and len(array) > 2 * EDGE
     parts = [*array[:EDGE], None, *array[-EDGE:]] if cut else list(array)
     if array.ndim == 1:
         words: list[str] = [" ..." if v is None else write(v.item()) for v in parts]
-        room = max(1, (WIDTH - indent) // (len(write(array[0].item())) + 2))
+        room = max(1, (WIDTH - indent) // (wide + 2))
         lines = [", ".join(words[i : i + room]) for i in range(0, len(words), room)]
         return "[" + (",\n" + " " * (indent + 1)).join(lines) + "]"
     texts: list[str] = [
-        "..." if v is None else _nested(v, indent + 1, abridged, write) for v in parts
+        "..." if v is None else _nested(v, indent + 1, abridged, write, wide) for v in parts
     ]
     gap: str = "," + "\n" * (array.ndim - 1) + " " * (indent + 1)
     return f"[{gap.join(texts)}]"
@@ -75,8 +77,8 @@ def _edges(array: Any) -> Any:
     return array
 
 
-def _writer(array: Any) -> Callable[[Any], str]:
-    """How to write one element: every one as wide as the widest."""
+def _writer(array: Any) -> tuple[Callable[[Any], str], int]:
+    """How to write one element, every one as wide as the widest; and that width."""
     kind = category(array.dtype)
     plain: Callable[[Any], str] = str
     wide = 1
@@ -85,9 +87,13 @@ def _writer(array: Any) -> Callable[[Any], str]:
     elif kind == 2:
         plain, wide = _floats(array.ravel().astype(np.float64))
     else:
-        re, im = (_floats(part.ravel().astype(np.float64))[0] for part in (array.real, array.imag))
+        (re, left), (im, right) = (
+            _floats(part.ravel().astype(np.float64)) for part in (array.real, array.imag)
+        )
+        wide = left + right + 1
         plain = lambda v: f"{re(v.real)}{'+' if v.imag >= 0 else ''}{im(v.imag)}j"  # noqa: E731
-    return lambda v: plain(v).rjust(wide)
+        return plain, wide
+    return (lambda v: plain(v).rjust(wide)), wide
 
 
 def _floats(values: Any) -> tuple[Callable[[float], str], int]:

@@ -382,7 +382,7 @@ def all_below(values: Any, size: int) -> bool:
 
 
 _embedding = linear(
-    "embedding", lambda xp, weight, index, /, skip: xp.take(weight, index, 0),
+    "embedding", lambda xp, weight, index, /, skip: weight.take(index, 0),
     dweight=lambda g, weight_shape, index, skip: _embedding_sum(g, index, weight_shape, skip),
 )  # fmt: skip
 _embedding_sum = linear(
@@ -407,7 +407,7 @@ def _collected(xp: Any, x: Any, index: Any, shape: tuple[int, ...], skip: int | 
 
 
 _embedding_by_frequency = linear(
-    "embedding_by_frequency", lambda xp, weight, index, /, skip: xp.take(weight, index, 0),
+    "embedding_by_frequency", lambda xp, weight, index, /, skip: weight.take(index, 0),
     dweight=lambda g, weight_shape, index, skip: _embedding_sum(
         g / _frequency(index, weight_shape[0], g.dtype), index, weight_shape, skip
     ),
