@@ -5,7 +5,7 @@ No recursion, no sort: a node is younger than its parents; only what a gradient 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
@@ -21,6 +21,10 @@ from tensorgrad.tensor import Tensor
 
 FREED = ("freed",)
 """In the place of `kept` once a backward pass has used it."""
+
+
+after: list[Callable[[], None]] = []
+"""What is called, once, at the end of the pass that is running and fills `.grad`."""
 
 
 def run(
@@ -78,6 +82,8 @@ def run(
         if op is None:
             if sinks is None:
                 _receive(node, g, False, record)
+                if watched and node.peek("after"):
+                    _call_after(node)
             continue
         if op is PICK:  # one output of several: its trunk waits for a list, None where none arrived
             trunk: Any = node.parents[0]
@@ -145,6 +151,12 @@ def run(
             if mode.careful and mode.thread.anomaly:
                 _check_finite(node, i, part, g)
             args = None
+
+
+    if after and sinks is None:
+        calls, after[:] = after[:], []
+        for call in calls:
+            call()
 
 
 def _parts(op: Any, g: Any, kept: Any, parents: Sequence[Node | None]) -> Sequence[Any]:
@@ -269,6 +281,14 @@ def _call_hooks(node: Node, g: Any, sinks: dict[Node, Any] | None, record: bool)
         part = g if record else Tensor(xp_of(g).array(g))
         tensor.grad = part if tensor.grad is None else tensor.grad + part
     return g
+
+
+def _call_after(leaf: Node) -> None:
+    """The hooks that see a leaf's tensor once its gradient is in `.grad`."""
+    tensor = leaf.kept()
+    if tensor is not None:
+        for hook in list(leaf.peek("after", {}).values()):
+            hook(tensor)
 
 
 def _check_finite(node: Node, i: int, part: Any, g: Any) -> None:

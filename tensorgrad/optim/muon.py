@@ -28,6 +28,7 @@ class Muon(Optimizer):
     biases) and for options out of range.
     """
 
+    elementwise = False
     moments = ("momentum_buffer",)
 
     def __init__(

@@ -33,6 +33,9 @@ class Optimizer:
     moments: ClassVar[tuple[str, ...]] = ()
     """Names in the state that hold one number per element of the parameter."""
 
+    elementwise: ClassVar[bool] = True
+    """Whether `update` treats each number by itself, so that a tensor may be cut in parts"""
+
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
             raise TypeError(

@@ -1,0 +1,31 @@
+"""DistributedDataParallel: one model on many ranks, each with its own batch, the same gradients."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from tensorgrad.distributed import GradientBuckets, broadcast
+from tensorgrad.nn.module import Module
+
+
+class DistributedDataParallel(Module):
+    """module(...), its weights those of rank 0, its gradients averaged over the ranks in backward.
+
+    Under `no_sync()` gradients only accumulate; the next pass outside averages them all.
+    """
+
+    def __init__(self, module: Module, bucket_cap_mb: float = 25) -> None:
+        super().__init__()
+        self.module = module
+        for tensor in module.state_dict().values():
+            broadcast(tensor)
+        self.__dict__["buckets"] = GradientBuckets(module.parameters(), bucket_cap_mb)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """A `with` block whose backward passes accumulate without averaging."""
+        buckets: GradientBuckets = self.__dict__["buckets"]
+        return buckets.no_sync()
