@@ -46,14 +46,19 @@ from tensorgrad.ops.contractions import *
 from tensorgrad.ops.diagonal import *
 from tensorgrad.ops.elementwise import *
 from tensorgrad.ops.indexing import *
+from tensorgrad.ops.joining import *
 from tensorgrad.ops.norms import *
+from tensorgrad.ops.parts import *
 from tensorgrad.ops.products import *
 from tensorgrad.ops.reduce import *
 from tensorgrad.ops.repeat import *
+from tensorgrad.ops.scans import *
 from tensorgrad.ops.scatter import *
 from tensorgrad.ops.select import *
 from tensorgrad.ops.shape import *
 from tensorgrad.ops.softmax import *
+from tensorgrad.ops.special import *
+from tensorgrad.ops.statistics import *
 from tensorgrad.ops.trigonometry import *
 from tensorgrad.random import *
 from tensorgrad.tensor import Tensor
@@ -76,12 +81,17 @@ def __getattr__(name: str) -> Any:
         from tensorgrad.dtypes import bfloat16
 
         return bfloat16()
+    if name in ("autocast", "is_autocast_enabled"):
+        from tensorgrad import amp
+
+        return getattr(amp, name)
     if name in ("Generator", "PhiloxGenerator"):
         from tensorgrad import rng
 
         return getattr(rng, name)
     if name in (
         "nn", "optim", "scalar", "utils", "models", "data", "cuda", "draw", "serialization",
+        "distributed", "amp",
         "linalg",
     ):  # fmt: skip
         import importlib

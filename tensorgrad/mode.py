@@ -23,6 +23,7 @@ class _Thread(threading.local):
     grad = True
     inference = False
     anomaly = False
+    autocast: Any = None
     watchers: tuple[Callable[..., None], ...] = ()
 
 
@@ -39,7 +40,7 @@ def be_careful(step: int) -> None:
 class _Setting:
     """Sets modes of this thread during a with-block, or every call of a decorated function."""
 
-    settings: Mapping[str, bool]
+    settings: Mapping[str, Any]
 
     def __enter__(self) -> None:
         before = {name: getattr(thread, name) for name in self.settings}
@@ -94,10 +95,10 @@ class _Setting:
 
 
 _GENERATOR = 0x20  # inspect.CO_GENERATOR
-_ORDINARY = {"grad": True, "inference": False, "anomaly": False}
+_ORDINARY = {"grad": True, "inference": False, "anomaly": False, "autocast": None}
 
 
-def _set(name: str, value: bool) -> None:
+def _set(name: str, value: Any) -> None:
     was = getattr(thread, name)
     setattr(thread, name, value)
     be_careful((value != _ORDINARY[name]) - (was != _ORDINARY[name]))

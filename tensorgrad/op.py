@@ -163,6 +163,8 @@ class Op:
             return self.visible_part(self.run(self.raw(inputs), params))
         if mode.careful:
             inputs = tuple(memory.renew(x) if type(x) is Tensor else x for x in inputs)
+            if mode.thread.autocast is not None:
+                inputs = mode.thread.autocast.operands(self, inputs)
         ready = self.prepare(inputs)
         values = [x.array if type(x) is Tensor else x for x in ready]
         outs = self.run(values, params)
