@@ -59,11 +59,16 @@ def _sequence(op: Op) -> Callable[..., Any]:
 
     def call(xs: Any, *params: Any) -> Any:
         first = xs[0] if xs else None
-        if type(first) is not Tensor or mode.careful:
+        if type(first) is not Tensor:
             function = impls.get(type(first))
             if function is None or any(type(x) is not type(first) for x in xs):
                 return op(xs, *params)
             return function(xs, *params)
+        recording = True
+        if mode.careful:
+            if mode.careful != mode.resting:
+                return op(xs, *params)
+            recording = mode.thread.grad
         d, kind = first.array.dtype, type(first.array)
         arrays, nodes, recorded = [], [], False
         for x in xs:
@@ -81,7 +86,7 @@ def _sequence(op: Op) -> Callable[..., Any]:
             return op(xs, *params)
         t = new_tensor(Tensor)
         t.array, t.grad, t.node = out, None, None
-        if recorded:
+        if recorded and recording:
             values = tuple(arrays)
             kept = (tuple([f(values, params, (out,)) for f in read]),)
             t.node = Node(op, tuple(nodes), kept, out.shape)
@@ -95,15 +100,20 @@ def _split(op: Op) -> Callable[..., Any]:
     impls, read = op.impls, op.readers[0]
 
     def call(x: Any, *params: Any) -> Any:
-        if type(x) is not Tensor or mode.careful:
+        if type(x) is not Tensor:
             function = impls.get(type(x))
             return op(x, *params) if function is None else function(x, *params)
+        recording = True
+        if mode.careful:
+            if mode.careful != mode.resting:
+                return op(x, *params)
+            recording = mode.thread.grad
         a, nx = x.array, x.node
         try:
             outs = impls[type(a)](a, *params)
         except Exception:
             return op(x, *params)
-        if nx is None or a.dtype.kind not in "fV":
+        if nx is None or not recording or a.dtype.kind not in "fV":
             return tuple([Tensor(out) for out in outs])
         kept = (tuple([f((a,), params, outs) for f in read]),)
         trunk = Node(op, (nx,), kept, tuple([out.shape for out in outs]))
@@ -136,7 +146,12 @@ def _several(op: Op) -> Callable[..., Any]:
                 return op(*args)
             out = impls[kind](*args)  # arrays in, arrays out: a rule is calling
             return out[0] if visible == 1 and type(out) is tuple else out
-        if mode.careful or len(args) < count:
+        recording = True
+        if mode.careful:
+            if mode.careful != mode.resting:
+                return op(*args)
+            recording = mode.thread.grad
+        if len(args) < count:
             return op(*args)
         d = kind = None
         recorded = False
@@ -154,7 +169,7 @@ def _several(op: Op) -> Callable[..., Any]:
                         d = a.dtype
                     elif a.dtype is not d:
                         return op(*args)
-                    if not discrete:
+                    if recording and not discrete:
                         node = x.node
                         recorded = recorded or node is not None
                 values.append(a)
@@ -199,9 +214,14 @@ def _unary(op: Op) -> Callable[..., Any]:
     nothing = ((),)
 
     def call(x: Any) -> Any:
-        if type(x) is not Tensor or mode.careful:
+        if type(x) is not Tensor:
             function = impls.get(type(x))
             return op(x) if function is None else function(x)
+        recording = True
+        if mode.careful:
+            if mode.careful != mode.resting:
+                return op(x)
+            recording = mode.thread.grad
         a = x.array
         d = a.dtype
         if not (d is float32 or d is float64 or any_dtype):
@@ -216,7 +236,7 @@ def _unary(op: Op) -> Callable[..., Any]:
         t.array = out
         t.grad = None
         nx = x.node
-        if nx is None or not differentiable:
+        if nx is None or not differentiable or not recording:
             t.node = None
             return t
         t.node = n = new_node(Node)
@@ -244,9 +264,14 @@ def _unary_with_parameters(op: Op) -> Callable[..., Any]:
     nothing = ((),)
 
     def call(x: Any, *params: Any) -> Any:
-        if type(x) is not Tensor or mode.careful or len(params) != count:
+        if type(x) is not Tensor or len(params) != count:
             function = impls.get(type(x))
             return op(x, *params) if function is None else function(x, *params)
+        recording = True
+        if mode.careful:
+            if mode.careful != mode.resting:
+                return op(x, *params)
+            recording = mode.thread.grad
         a = x.array
         d = a.dtype
         if not (d is float32 or d is float64 or any_dtype):
@@ -261,7 +286,7 @@ def _unary_with_parameters(op: Op) -> Callable[..., Any]:
         t.array = out
         t.grad = None
         nx = x.node
-        if nx is None or not differentiable:
+        if nx is None or not differentiable or not recording:
             t.node = None
             return t
         t.node = n = new_node(Node)
@@ -297,9 +322,14 @@ def _binary(op: Op) -> Callable[..., Any]:
     plain = op.kind == "elementwise"  # a Python number is a fine second operand
 
     def call(x: Any, y: Any) -> Any:
-        if type(x) is not Tensor or mode.careful:
+        if type(x) is not Tensor:
             function = impls.get(type(x))
             return op(x, y) if function is None or isinstance(y, Operable) else function(x, y)
+        recording = True
+        if mode.careful:
+            if mode.careful != mode.resting:
+                return op(x, y)
+            recording = mode.thread.grad
         a = x.array
         d = a.dtype
         if not (d is float32 or d is float64):
@@ -324,7 +354,7 @@ def _binary(op: Op) -> Callable[..., Any]:
         t.array = out
         t.grad = None
         nx = x.node
-        if nx is None and ny is None:
+        if not recording or (nx is None and ny is None):
             t.node = None
             return t
         t.node = n = new_node(Node)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 
 careful = 0
+resting = 0
+"""How many of those reasons are a thread's no_grad: with no other, the fast path only asks that."""
 _lock = threading.Lock()
 
 
@@ -99,9 +101,14 @@ _ORDINARY = {"grad": True, "inference": False, "anomaly": False, "autocast": Non
 
 
 def _set(name: str, value: Any) -> None:
+    global resting
     was = getattr(thread, name)
     setattr(thread, name, value)
-    be_careful((value != _ORDINARY[name]) - (was != _ORDINARY[name]))
+    step = (value != _ORDINARY[name]) - (was != _ORDINARY[name])
+    be_careful(step)
+    if name == "grad":
+        with _lock:
+            resting += step
 
 
 class no_grad(_Setting):

@@ -1,5 +1,6 @@
 """The engine: what a step leaves behind, who owns gradients, damage, threads, partial graphs."""
 
+import contextlib
 import copy
 import gc
 import threading
@@ -11,7 +12,7 @@ import torch
 
 import tensorgrad as tg
 import tensorgrad.nn.functional as F
-from tensorgrad import Tensor
+from tensorgrad import Tensor, mode
 from tensorgrad.op import Op, table
 
 
@@ -489,3 +490,25 @@ def test_a_rule_that_asks_for_one_of_several_outputs():
         assert (g.item(), h.item()) == (80.0, 160.0)  # x^5
     finally:
         del table["two_powers"]
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_no_grad_takes_the_quick_way_and_records_nothing(other):
+    """Each kind of caller under no_grad; `other`: a second reason to be careful, a watcher's."""
+    x, y = (tg.tensor(np.arange(1.0, 7).reshape(2, 3), requires_grad=True) for _ in range(2))
+    calls = [
+        lambda: x.exp(), lambda: x.sum(1), lambda: x * y, lambda: x @ y.T, lambda: tg.cat([x, y]),
+        lambda: x.split(1, 1)[0], lambda: tg.where(x > 2, x, y), lambda: x[0],
+        lambda: F.layer_norm(x, (3,)),
+    ]  # fmt: skip
+    recorded = [call() for call in calls]
+    with tg.autograd.detect_anomaly() if other else contextlib.nullcontext():
+        with tg.no_grad():
+            assert mode.careful - mode.resting == other
+            plain = [call() for call in calls]
+            with tg.enable_grad():
+                assert all(call().requires_grad for call in calls)
+    assert mode.careful == mode.resting == 0
+    for a, b in zip(recorded, plain, strict=True):
+        assert a.requires_grad and not b.requires_grad and b.node is None
+        np.testing.assert_array_equal(a.detach().numpy(), b.numpy())
