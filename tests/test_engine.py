@@ -502,12 +502,11 @@ def test_no_grad_takes_the_quick_way_and_records_nothing(other):
         lambda: F.layer_norm(x, (3,)),
     ]  # fmt: skip
     recorded = [call() for call in calls]
-    with tg.autograd.detect_anomaly() if other else contextlib.nullcontext():
-        with tg.no_grad():
-            assert mode.careful - mode.resting == other
-            plain = [call() for call in calls]
-            with tg.enable_grad():
-                assert all(call().requires_grad for call in calls)
+    with tg.autograd.detect_anomaly() if other else contextlib.nullcontext(), tg.no_grad():
+        assert (mode.careful > mode.resting) == other
+        plain = [call() for call in calls]
+        with tg.enable_grad():
+            assert all(call().requires_grad for call in calls)
     assert mode.careful == mode.resting == 0
     for a, b in zip(recorded, plain, strict=True):
         assert a.requires_grad and not b.requires_grad and b.node is None
