@@ -6,7 +6,7 @@ if __name__ != "tensorgrad.nn":
         "`from tensorgrad.nn import Linear`, not `import nn`"
     )
 
-from tensorgrad.nn import functional, init, utils
+from tensorgrad.nn import functional, init, lora, parallel, quantization, utils
 from tensorgrad.nn.activations import (
     CELU,
     ELU,
@@ -29,6 +29,9 @@ from tensorgrad.nn.activations import (
     Tanhshrink,
     Threshold,
 )
+from tensorgrad.nn.attention import GroupedQueryAttention
+from tensorgrad.nn.cache import KVCache
+from tensorgrad.nn.calibration import calibrate
 from tensorgrad.nn.containers import (
     ModuleDict,
     ModuleList,
@@ -37,6 +40,8 @@ from tensorgrad.nn.containers import (
     Sequential,
 )
 from tensorgrad.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
+from tensorgrad.nn.flash import flash_attention
+from tensorgrad.nn.flatten import FlattenConsecutive
 from tensorgrad.nn.layers import (
     GELU,
     Dropout,
@@ -51,8 +56,11 @@ from tensorgrad.nn.layers import (
     Softmax,
     Tanh,
 )
+from tensorgrad.nn.lora import LoRALinear
 from tensorgrad.nn.losses import CrossEntropyLoss, MSELoss, NLLLoss
+from tensorgrad.nn.mlps import SwiGLU
 from tensorgrad.nn.module import Module
+from tensorgrad.nn.moe import Expert, MixtureOfExperts, Router, balance_loss
 from tensorgrad.nn.more_losses import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -94,6 +102,8 @@ from tensorgrad.nn.pooling import (
     MaxPool2d,
     Unfold,
 )
+from tensorgrad.nn.positions import ALiBi, Positions, RoPE, SinusoidalPositions
+from tensorgrad.nn.quantization import Int8Embedding, Int8Linear
 from tensorgrad.nn.resize import (
     CircularPad1d,
     CircularPad2d,
@@ -112,6 +122,7 @@ from tensorgrad.nn.resize import (
     ZeroPad1d,
     ZeroPad2d,
 )
+from tensorgrad.nn.sparse_attention import Global, Local, Longformer, Strided
 from tensorgrad.nn.summary import summary
 
 __all__ = [
@@ -120,6 +131,7 @@ __all__ = [
     "GELU",
     "GLU",
     "SELU",
+    "ALiBi",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
@@ -145,10 +157,14 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",
+    "Expert",
     "Flatten",
+    "FlattenConsecutive",
     "Fold",
     "GaussianNLLLoss",
+    "Global",
     "GroupNorm",
+    "GroupedQueryAttention",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
@@ -158,18 +174,25 @@ __all__ = [
     "Identity",
     "InstanceNorm1d",
     "InstanceNorm2d",
+    "Int8Embedding",
+    "Int8Linear",
     "KLDivLoss",
+    "KVCache",
     "L1Loss",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LoRALinear",
+    "Local",
     "LogSigmoid",
     "LogSoftmax",
+    "Longformer",
     "MSELoss",
     "MarginRankingLoss",
     "MaxPool1d",
     "MaxPool2d",
     "Mish",
+    "MixtureOfExperts",
     "Module",
     "ModuleDict",
     "ModuleList",
@@ -182,6 +205,7 @@ __all__ = [
     "PixelShuffle",
     "PixelUnshuffle",
     "PoissonNLLLoss",
+    "Positions",
     "RMSNorm",
     "ReLU",
     "ReLU6",
@@ -189,9 +213,12 @@ __all__ = [
     "ReflectionPad2d",
     "ReplicationPad1d",
     "ReplicationPad2d",
+    "RoPE",
+    "Router",
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SinusoidalPositions",
     "SmoothL1Loss",
     "SoftMarginLoss",
     "Softmax",
@@ -199,6 +226,8 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "Strided",
+    "SwiGLU",
     "Tanh",
     "Tanhshrink",
     "Threshold",
@@ -210,8 +239,14 @@ __all__ = [
     "UpsamplingNearest2d",
     "ZeroPad1d",
     "ZeroPad2d",
+    "balance_loss",
+    "calibrate",
+    "flash_attention",
     "functional",
     "init",
+    "lora",
+    "parallel",
+    "quantization",
     "summary",
     "utils",
 ]

@@ -132,6 +132,9 @@ class Sequential(_List):
 class ModuleList(_List):
     """A list of modules that a Module sees; it has no forward of its own."""
 
+    def __init__(self, modules: Iterable[Any] | None = None) -> None:
+        super().__init__(modules)
+
     def __repr__(self) -> str:
         """Equal neighbours as one line: (0-11): 12 x Block(...)"""
         groups: list[tuple[int, int, str]] = []
@@ -232,11 +235,21 @@ class _Dict(Module):
 class ModuleDict(_Dict):
     """A dict of modules that a Module sees; it has no forward of its own."""
 
+    def __init__(
+        self, modules: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None
+    ) -> None:
+        super().__init__(modules)
+
 
 class ParameterDict(_Dict):
     """A dict of parameters that a Module sees; Tensors that are put in become Parameters."""
 
     _kind = PARAMETER
+
+    def __init__(
+        self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None
+    ) -> None:
+        super().__init__(parameters)
 
     def _entry(self, value: Any) -> Any:
         return _parameter(self, value)

@@ -44,8 +44,9 @@ from tensorgrad.ops.activations import (
 from tensorgrad.ops.conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d
 from tensorgrad.ops.elementwise import relu as _relu
 from tensorgrad.ops.elementwise import sigmoid, tanh
+from tensorgrad.ops.embedding import embedding
 from tensorgrad.ops.gelu import gelu
-from tensorgrad.ops.indexing import all_below, embedding, gather
+from tensorgrad.ops.indexing import all_below, gather
 from tensorgrad.ops.layer_norm import layer_norm
 from tensorgrad.ops.losses import (
     _difference,
@@ -281,7 +282,7 @@ def nll_loss(
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Any:
     """loss = weight (x - y)^2; its mean is over the sum of the weights."""
-    loss = _weighted("mse_loss", _difference("mse_loss", input, target).square(), weight, True)
+    loss = _weighted("mse_loss", _difference("mse_loss", input, target).square(), weight, input)
     if weight is not None and reduction == "mean":
         return loss.sum() / weight.sum()
     return reduced("mse_loss", loss, reduction)

@@ -72,19 +72,22 @@ class Embedding(Module):
     """out[...] = weight[input[...]]: (...) ints -> (..., embedding_dim).
 
     weight (num_embeddings, embedding_dim).  Row padding_idx starts at zero and gets no gradient.
+    max_norm: rows of a larger norm_type-norm are shortened when asked for, in place.
+    scale_grad_by_freq: a row's gradient is divided by how often it was asked for.
+    _weight: the weight itself, which _freeze keeps from requiring grad.
     """
 
     weight: Tensor
 
     def __init__(
         self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None,
-        max_norm: float | None = None, *, device: Any = None, dtype: Any = None,
+        max_norm: float | None = None, norm_type: float = 2.0, scale_grad_by_freq: bool = False,
+        sparse: bool = False, _weight: Tensor | None = None, _freeze: bool = False,
+        device: Any = None, dtype: Any = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        if max_norm is not None:
-            raise RuntimeError(
-                "Embedding: max_norm is not supported; scale rows of weight under no_grad()"
-            )
+        if sparse:
+            raise RuntimeError("Embedding: there are no sparse gradients; leave out sparse=True")
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise AssertionError(
@@ -93,23 +96,34 @@ class Embedding(Module):
                 )
             padding_idx %= num_embeddings
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.padding_idx = padding_idx
-        self.weight = Parameter(empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
-        self.reset_parameters()
+        self.padding_idx, self.max_norm, self.norm_type = padding_idx, max_norm, norm_type
+        self.scale_grad_by_freq = scale_grad_by_freq
+        if _weight is not None and _weight.shape != (num_embeddings, embedding_dim):
+            raise AssertionError(
+                f"Embedding: _weight has shape {_weight.shape}, "
+                f"not {(num_embeddings, embedding_dim)}"
+            )
+        made = empty(num_embeddings, embedding_dim, device=device, dtype=dtype)
+        self.weight = Parameter(made if _weight is None else _weight, requires_grad=not _freeze)
+        if _weight is None:
+            self.reset_parameters()
 
     @classmethod
     def from_pretrained(
-        cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None
-    ) -> Self:
+        cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None,
+        max_norm: float | None = None, norm_type: float = 2.0, scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+    ) -> Self:  # fmt: skip
         """A layer on the memory of `embeddings` (V, C), without gradients if `freeze`."""
         if embeddings.ndim != 2:
             raise AssertionError(
                 f"from_pretrained: embeddings must be 2-d, their shape is {embeddings.shape}"
             )
-        layer = cls(0, embeddings.shape[1])
-        layer.num_embeddings, layer.padding_idx = embeddings.shape[0], padding_idx
-        layer.weight = Parameter(embeddings, requires_grad=not freeze)
-        return layer
+        rows, size = embeddings.shape
+        return cls(
+            rows, size, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse,
+            embeddings, freeze,
+        )  # fmt: skip
 
     def reset_parameters(self) -> None:
         """weight ~ N(0, 1), row padding_idx 0."""
@@ -119,11 +133,18 @@ class Embedding(Module):
                 self.weight[self.padding_idx] = 0
 
     def forward(self, input: Any) -> Any:
-        return F.embedding(input, self.weight, self.padding_idx)
+        return F.embedding(
+            input, self.weight, self.padding_idx, self.max_norm, self.norm_type,
+            self.scale_grad_by_freq,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
-        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
-        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+        ordinary = {
+            "padding_idx": None, "max_norm": None, "norm_type": 2, "scale_grad_by_freq": False
+        }  # fmt: skip
+        told = {name: getattr(self, name) for name in ordinary}
+        rest = "".join(f", {k}={v}" for k, v in told.items() if v != ordinary[k])
+        return f"{self.num_embeddings}, {self.embedding_dim}{rest}"
 
 
 class LayerNorm(Module):

@@ -12,6 +12,7 @@ from tensorgrad.nn import functional as F
 from tensorgrad.nn import init
 from tensorgrad.nn.module import Module
 from tensorgrad.nn.parameter import Parameter
+from tensorgrad.ops.norms import batch_norm_last
 from tensorgrad.tensor import Tensor
 
 
@@ -85,43 +86,58 @@ class _Tracking(_Affine):
         return f"{self.num_features}, " + ", ".join(f"{k}={v}" for k, v in shown.items())
 
 
+def count(batches: Any) -> None:
+    """One more; no gradient can depend on it, so a plain Tensor's number is changed directly."""
+    if type(batches) is Tensor:
+        batches.array += 1
+    else:
+        batches.add_(1)
+
+
 class _BatchNorm(_Tracking):
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1,
         affine: bool = True, track_running_stats: bool = True, device: Any = None,
-        dtype: Any = None, *, bias: bool = True,
+        dtype: Any = None, *, bias: bool = True, channels_last: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(
             num_features, eps, momentum, affine, track_running_stats, device, dtype, bias
         )
+        self.channels_last = channels_last
 
     def forward(self, input: Any) -> Any:
         self.check(input)
         step = 0.0 if self.momentum is None else self.momentum
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
+            count(self.num_batches_tracked)
             if self.momentum is None:
                 step = 1.0 / self.num_batches_tracked.item()
         used = not self.training or self.track_running_stats
         mean, var = (self.running_mean, self.running_var) if used else (None, None)
-        return F.batch_norm(
+        norm = batch_norm_last if self.channels_last else F.batch_norm
+        return norm(
             input, mean, var, self.weight, self.bias, self.training or mean is None, step, self.eps
         )
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (", channels_last=True" if self.channels_last else "")
 
 
 class BatchNorm1d(_BatchNorm):
     """out = (x - mean) / sqrt(var + eps) * weight + bias over a batch: (N, C) or (N, C, L).
 
-    Training takes the batch's statistics and moves running_mean and running_var by `momentum`
-    towards them (None: their plain average so far); evaluation takes the running ones.
-    Ioffe and Szegedy 2015.
+    With channels_last, which PyTorch has not, the input is (N, C) or (N, L, C).  Training takes the
+    batch's statistics (the biased variance) and moves running_mean and running_var (the unbiased
+    one) by `momentum` towards them (None: their plain average so far); evaluation takes the running
+    ones.  `calibrate` sets them to those of a whole data set.  ValueError in training for a single
+    value per channel, which has no variance.  Ioffe and Szegedy 2015.
     """
 
     ranks = (2, 3)
 
 
 class BatchNorm2d(_BatchNorm):
-    """BatchNorm1d for images, (N, C, H, W)."""
+    """BatchNorm1d for images, (N, C, H, W), or (N, H, W, C) with channels_last."""
 
     ranks = (4,)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tensorgrad as tg
-from tensorgrad import nn
+from tensorgrad import func, nn
 
 X, ROWS, IMAGE = (7, 3), (2, 5, 3), (2, 3, 5, 7)
 
@@ -100,6 +100,12 @@ EMBEDDINGS = {
     "given": lambda nn: nn.Embedding.from_pretrained(
         (tg if nn is not torch.nn else torch).ones(11, 3), freeze=False
     ),
+    "short rows": lambda nn: nn.Embedding(11, 3, max_norm=1.0),
+    "short rows by sums": lambda nn: nn.Embedding(11, 3, max_norm=0.7, norm_type=1.0),
+    "by frequency": lambda nn: nn.Embedding(11, 3, padding_idx=1, scale_grad_by_freq=True),
+    "given with options": lambda nn: nn.Embedding.from_pretrained(
+        (tg if nn is not torch.nn else torch).ones(11, 3), False, -2, 0.5, float("inf"), True
+    ),
 }
 
 
@@ -116,11 +122,28 @@ def test_embedding(kind):
     mine.backward(tg.tensor(g))
     other.backward(torch.tensor(g))
     same(ours.weight.grad, theirs.weight.grad)
+    same(ours.weight, theirs.weight)
+
+
+def test_embedding_of_one_index():
+    """0-d: the gradient of a row asked for once is not divided."""
+    weight = tg.ones(5, 3, requires_grad=True)
+    nn.functional.embedding(tg.tensor(2), weight, scale_grad_by_freq=True).sum().backward()
+    assert weight.grad.sum(1).tolist() == [0, 0, 3, 0, 0]
 
 
 def test_embedding_errors():
-    with pytest.raises(RuntimeError, match="max_norm is not supported"):
-        nn.Embedding(7, 3, max_norm=1.0)
+    with pytest.raises(RuntimeError, match="no sparse gradients"):
+        nn.Embedding(7, 3, sparse=True)
+    with pytest.raises(RuntimeError, match="no sparse gradients"):
+        nn.functional.embedding(tg.tensor([1]), tg.ones(7, 3), sparse=True)
+    with pytest.raises(AssertionError, match="_weight has shape"):
+        nn.Embedding(7, 3, _weight=tg.ones(3, 7))
+    with pytest.raises(RuntimeError, match="traced"):
+        func.jvp(
+            lambda w: nn.functional.embedding(tg.tensor([1]), w, max_norm=1.0),
+            (tg.ones(7, 3),), (tg.ones(7, 3),),
+        )  # fmt: skip
     with pytest.raises(AssertionError, match="padding_idx 7 is out of range for 7 rows"):
         nn.Embedding(7, 3, padding_idx=7)
     with pytest.raises(AssertionError, match="must be 2-d"):

@@ -26,31 +26,34 @@ def forward(
     number = x.dtype.type
     rows, one = x.shape[0], number(1)
     count = number(rows)
-    for j in range(lo, hi):
-        mean[j] = var[j] = number(0)
+    m, v, s = mean[lo:hi], var[lo:hi], scale[lo:hi]
+    for j in range(m.size):
+        m[j] = v[j] = number(0)
     for i in range(rows):
-        xi = row(x, i)
-        for j in range(lo, hi):
-            mean[j] += xi[j]
-    for j in range(lo, hi):
-        mean[j] /= count
+        xi = row(x, i)[lo:hi]
+        for j in range(m.size):
+            m[j] += xi[j]
+    for j in range(m.size):
+        m[j] /= count
     for i in range(rows):
-        xi = row(x, i)
-        for j in range(lo, hi):
-            var[j] += (xi[j] - mean[j]) * (xi[j] - mean[j])
-    for j in range(lo, hi):
-        var[j] /= count
-        scale[j] = one / math.sqrt(var[j] + eps)
+        xi = row(x, i)[lo:hi]
+        for j in range(m.size):
+            v[j] += (xi[j] - m[j]) * (xi[j] - m[j])
+    for j in range(m.size):
+        v[j] /= count
+        s[j] = one / math.sqrt(v[j] + eps)
     for i in range(rows):
-        xi, out = row(x, i), row(y, i)
-        for j in range(lo, hi):
-            out[j] = (xi[j] - mean[j]) * scale[j]
+        xi, out = row(x, i)[lo:hi], row(y, i)[lo:hi]
+        for j in range(m.size):
+            out[j] = (xi[j] - m[j]) * s[j]
         if weight.size:
-            for j in range(lo, hi):
-                out[j] *= weight[j]
+            w = weight[lo:hi]
+            for j in range(m.size):
+                out[j] *= w[j]
         if bias.size:
-            for j in range(lo, hi):
-                out[j] += bias[j]
+            b = bias[lo:hi]
+            for j in range(m.size):
+                out[j] += b[j]
 
 
 @kernel
@@ -62,55 +65,59 @@ def backward(
     number = x.dtype.type
     rows = x.shape[0]
     count = number(rows)
-    for j in range(lo, hi):
-        dweight[j] = dbias[j] = number(0)
+    m, s, dw, db = mean[lo:hi], scale[lo:hi], dweight[lo:hi], dbias[lo:hi]
+    for j in range(m.size):
+        dw[j] = db[j] = number(0)
     for i in range(rows):
-        xi, gi = row(x, i), row(g, i)
-        for j in range(lo, hi):
-            dbias[j] += gi[j]
-            dweight[j] += gi[j] * (xi[j] - mean[j])
-    for j in range(lo, hi):
-        dweight[j] *= scale[j]
+        xi, gi = row(x, i)[lo:hi], row(g, i)[lo:hi]
+        for j in range(m.size):
+            db[j] += gi[j]
+        for j in range(m.size):
+            dw[j] += gi[j] * (xi[j] - m[j])
+    for j in range(m.size):
+        dw[j] *= s[j]
     if dx.size == 0:
         return
     for i in range(rows):
-        xi, gi, out = row(x, i), row(g, i), row(dx, i)
-        for j in range(lo, hi):
-            xhat = (xi[j] - mean[j]) * scale[j]
-            out[j] = (gi[j] - (dbias[j] + xhat * dweight[j]) / count) * scale[j]
+        xi, gi, out = row(x, i)[lo:hi], row(g, i)[lo:hi], row(dx, i)[lo:hi]
+        for j in range(m.size):
+            out[j] = (gi[j] - (db[j] + (xi[j] - m[j]) * s[j] * dw[j]) / count) * s[j]
         if weight.size:
-            for j in range(lo, hi):
-                out[j] *= weight[j]
+            w = weight[lo:hi]
+            for j in range(m.size):
+                out[j] *= w[j]
 
 
 def batch_norm_forward(
-    x: Array, weight: Array | None, bias: Array | None, eps: float
-) -> tuple[Array, Array, Array, Array] | None:
-    """y (N, C) = (x - mean) / sqrt(var + eps) * weight + bias; mean, var, 1 / deviation, all (C)."""
+    x: Array, weight: Array | None, bias: Array | None, eps: float, told: Array
+) -> tuple[Array, Array, Array] | None:
+    """y (..., C) = (x - mean) / sqrt(var + eps) * weight + bias; mean and 1 / deviation (C).
+
+    told (2, C) receives mean and var; the mean that is answered is the one in it."""
     if not known(x, weight, bias):
         return None
-    dtype, columns = x.dtype, x.shape[1]
-    y = np.empty(x.shape, dtype)
-    mean, var, scale = np.empty((3, columns), dtype)
+    dtype, columns = x.dtype, x.shape[-1]
+    y, mean, scale = np.empty(x.shape, dtype), told[0], np.empty(columns, dtype)
     forward.over(
-        dtype, columns, 0.4 * x.size, x, _vector(weight, dtype), _vector(bias, dtype), eps,
-        y, mean, var, scale,
+        dtype, columns, 0.4 * x.size, x.reshape(-1, columns), _vector(weight, dtype),
+        _vector(bias, dtype), eps, y.reshape(-1, columns), mean, told[1], scale,
     )  # fmt: skip
-    return y, mean, var, scale
+    return y, mean, scale
 
 
 def batch_norm_backward(
     g: Array, x: Array, weight: Array | None, mean: Array, scale: Array, wanted: bool
 ) -> tuple[Array | None, Array, Array] | None:
-    """dx (N, C), None if it is not wanted; dweight and dbias (C)."""
+    """dx (..., C), None if it is not wanted; dweight and dbias (C)."""
     if not known(x, g, weight, mean, scale):
         return None
-    dtype, columns = x.dtype, x.shape[1]
-    dx = np.empty(x.shape if wanted else (0, 0), dtype)
+    dtype, columns = x.dtype, x.shape[-1]
+    dx = np.empty(x.shape if wanted else (0, columns), dtype)
     dweight, dbias = np.empty(columns, dtype), np.empty(columns, dtype)
     backward.over(
-        dtype, columns, 0.6 * x.size, g, x, _vector(weight, dtype), mean, scale, dx, dweight, dbias
-    )
+        dtype, columns, 0.6 * x.size, g.reshape(-1, columns), x.reshape(-1, columns),
+        _vector(weight, dtype), mean, scale, dx.reshape(-1, columns), dweight, dbias,
+    )  # fmt: skip
     return dx if wanted else None, dweight, dbias
 
 

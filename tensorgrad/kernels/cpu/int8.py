@@ -48,6 +48,7 @@ def int8_linear(x: Array, weight: Array, scale: Array) -> Array | None:
     (m, K), N = x.shape, len(weight)
     out = np.empty((m, N), x.dtype)
     if m <= FEW:
+        # Told as less than it is: one thread nearly fills the bus, so a second has to be worth it.
         run, work = few_rows[x.dtype], N * K * (0.02 + 0.03 * m)
         share(run, N, work, ready(x), ready(weight).view(np.bool_), ready(scale), out)
         return out
