@@ -1,4 +1,4 @@
-"""Complex numbers, as far as a complex-step derivative needs them: stored and computed, no gradients.
+"""Complex numbers, stored and computed as far as complex-step derivatives need; no gradients.
 
 f'(x) = Im f(x + ih) / h, without a difference that could cancel.  Squire and Trapp 1998.
 """

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad.convert import cast
 from tensorgrad.dtypes import as_dtype, bool_, category, result_type
 from tensorgrad.kinds import discrete, elementwise, linear
 from tensorgrad.publish import public, publish
@@ -27,8 +28,11 @@ square = elementwise("square", floats=False, dx=lambda g, x: g * (2 * x))
 reciprocal = elementwise("reciprocal", dx=lambda g, out: -g * out * out)
 abs = elementwise("abs", "absolute", floats=False, dx=lambda g, x: g * sign(x))
 sign = elementwise(
-    "sign", lambda xp, x, /: xp.where(x != x, x.dtype.type(0), xp.sign(x)), floats=False,
-    dx=lambda g: zeros_like(g),
+    "sign",
+    lambda xp, x, /: (
+        x.copy() if x.dtype == bool_ else xp.where(x != x, x.dtype.type(0), xp.sign(x))
+    ),
+    floats=False, dx=lambda g: zeros_like(g),
 )  # fmt: skip
 for _f in (_sub, neg):
     _f.op.bools = False
@@ -151,6 +155,17 @@ minimum = elementwise(
     dx=lambda g, x, y: where(x == y, g / 2, where(x > y, 0, g)),
     dy=lambda g, x, y: where(x == y, g / 2, where(y > x, 0, g)),
 )  # fmt: skip
+fmax = elementwise(
+    "fmax", floats=False,
+    dx=lambda g, x, y: where((x >= y) | (y != y), g, 0),
+    dy=lambda g, x, y: where((x >= y) | (y != y), 0, g),
+)  # fmt: skip
+fmin = elementwise(
+    "fmin", floats=False,
+    dx=lambda g, x, y: where((x <= y) | (y != y), g, 0),
+    dy=lambda g, x, y: where((x <= y) | (y != y), 0, g),
+)  # fmt: skip
+"""As maximum and minimum, but a number wins over NaN; at ties the gradient is x's."""
 _clip = elementwise(
     "clamp", lambda xp, x, /, low, high: _clipped(xp, x, low, high), floats=False,
     dx=lambda g, x, low, high: where(_inside(x, low, high), g, 0),
@@ -276,16 +291,29 @@ for _f, _names in {
 @public()
 def add(x: Any, y: Any, *, alpha: Any = 1) -> Any:
     """out = x + alpha y"""
-    return _add(x, y) if alpha == 1 else _add(x, mul(y, alpha))
+    return _add(x, y) if alpha == 1 else _add(x, _times("add", x, y, alpha))
 
 
 @public("subtract")
 def sub(x: Any, y: Any, *, alpha: Any = 1) -> Any:
     """out = x - alpha y"""
-    return _sub(x, y) if alpha == 1 else _sub(x, mul(y, alpha))
+    return _sub(x, y) if alpha == 1 else _sub(x, _times("sub", x, y, alpha))
 
 
-@public("divide", "true_divide")
+def _times(name: str, x: Any, y: Any, alpha: Any) -> Any:
+    """alpha y in the dtype that x and y make; a whole one asks for a whole alpha."""
+    if category(getattr(y, "dtype", bool_)) > 1 and getattr(x, "dtype", None) == y.dtype:
+        return mul(y, alpha)
+    dtype = result_type(x, y)
+    if category(result_type(alpha)) > builtins.max(category(dtype), 1):
+        raise RuntimeError(f"{name}: alpha={alpha!r} is no factor for a result of {dtype}")
+    if not hasattr(y, "dtype"):
+        return type(y)(y * alpha) if dtype == bool_ else y * alpha
+    y = y if y.dtype == dtype else cast(y, dtype)
+    return mul(y, alpha) if dtype != bool_ else y & builtins.bool(alpha)
+
+
+@public("divide")
 def div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
     """out = x / y; rounding_mode "trunc" or "floor" rounds, and keeps integers integers."""
     if rounding_mode is None:
@@ -299,9 +327,10 @@ def div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
         return down
     if category(down.dtype) == 2:
         return trunc(_div(x, y))
-    return down + ((down < 0) & (_sub(x, mul(down, y)) != 0))
+    return down + ((down < 0) & (mul(down, y) != x))
 
 
+true_divide = div
 for _f, _raw in ((add, _add), (sub, _sub), (div, _div)):
     setattr(_f, "op", _raw.op)  # noqa: B010
 
@@ -347,7 +376,15 @@ def frac(x: Any) -> Any:
 
 @public()
 def lerp(x: Any, end: Any, weight: Any) -> Any:
-    """out = x + weight (end - x)"""
+    """out = x + weight (end - x), of floats of one dtype; weight is a number or a tensor."""
+    if category(x.dtype) < 2:
+        raise RuntimeError(f"lerp: expected floats, not {x.dtype}")
+    if not hasattr(end, "dtype"):
+        raise TypeError(f"lerp: end must be a tensor, not {type(end).__name__}")
+    others = (end, weight) if getattr(weight, "ndim", 0) else (end,)
+    for other in others:
+        if other.dtype != x.dtype:
+            raise RuntimeError(f"lerp: dtypes {x.dtype} and {other.dtype} differ; use x.to(dtype)")
     return x + weight * (end - x)
 
 
@@ -411,9 +448,28 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Any:
         if value.ndim:
             raise RuntimeError(f"masked_fill: expected a number or a 0-d tensor, not {value.shape}")
         return where(mask, value.to(x.dtype), x)
-    if category(result_type(value)) > category(x.dtype):
-        raise RuntimeError(f"masked_fill: {value!r} cannot be kept in a tensor of {x.dtype}")
+    if not (type(value) is float and -6e4 < value < 6e4 and category(x.dtype) == 2):
+        value = _kept(value, x.dtype)
     return _masked_fill(x, _mask("masked_fill", mask), value)
+
+
+def _kept(value: Any, dtype: Any) -> Any:
+    """A Python number as the dtype keeps it: cut to a whole one; an error where it is too large."""
+    kind = category(dtype)
+    if kind == 0:
+        return builtins.bool(value)
+    if kind < 3 and isinstance(value, complex):
+        fits = False
+    elif kind == 1:
+        info = np.iinfo(dtype)
+        fits = math.isfinite(value) and (info.min or -info.max) <= int(value) <= info.max
+        value = int(value) % (info.max + 1) if fits and not info.min else value
+        value = int(value) if fits else value
+    else:
+        fits = kind == 3 or not math.isfinite(value) or builtins.abs(value) <= _info(dtype).max
+    if not fits:
+        raise RuntimeError(f"masked_fill: {value!r} cannot be kept in a tensor of {dtype}")
+    return value
 
 
 @public()

@@ -46,13 +46,17 @@ def _same_shape(name: str, input: Any, target: Any) -> None:
         )
 
 
-def _weighted(name: str, loss: Any, weight: Any, exactly: bool = False) -> Any:
-    """loss weight, which broadcasts to the loss's shape, or has exactly that."""
+def _weighted(name: str, loss: Any, weight: Any, like: Any = None) -> Any:
+    """loss weight, which broadcasts to the loss's shape; of exactly the shape of `like`, if any."""
     if weight is None:
         return loss
+    if like is not None:
+        if weight.shape != like.shape:
+            raise ValueError(
+                f"{name}: weights of shape {weight.shape} for an input of shape {like.shape}"
+            )
+        return loss * weight
     told = f"{name}: weights of shape {weight.shape} for a loss of shape {loss.shape}"
-    if exactly and weight.shape != loss.shape:
-        raise ValueError(told)
     product = loss * weight
     if product.shape != loss.shape:
         raise RuntimeError(told)
@@ -72,7 +76,7 @@ _huber = on_floats(
 
 def l1_loss(input: Any, target: Any, *, reduction: str = "mean", weight: Any = None) -> Any:
     """loss = weight |x - y|; its mean is over the sum of the weights."""
-    loss = _weighted("l1_loss", abs(_difference("l1_loss", input, target)), weight, True)
+    loss = _weighted("l1_loss", abs(_difference("l1_loss", input, target)), weight, input)
     if weight is not None and reduction == "mean":
         return loss.sum() / weight.sum()
     return reduced("l1_loss", loss, reduction)
@@ -89,7 +93,7 @@ def huber_loss(
     if delta <= 0:
         raise RuntimeError(f"{name}: delta must be positive, it is {delta}")
     loss = _huber(_difference(name, input, target), delta)
-    return reduced(name, _weighted(name, loss, weight, True), reduction)
+    return reduced(name, _weighted(name, loss, weight, input), reduction)
 
 
 def smooth_l1_loss(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tensorgrad import mode
+from tensorgrad.backend import xp_of
 from tensorgrad.convert import cast
 from tensorgrad.dtypes import category, float32, result_type
 from tensorgrad.kinds import elementwise, fused
@@ -75,49 +76,60 @@ _standardize = fused(
 )  # fmt: skip
 
 
-# ---- its faster twin, for rows of channels: the scale and the shift are a part of it
+# ---- its faster twin, for channels that come last: scale and shift are a part of it
 
 
-def _rows_formula(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Any, Any]:
-    y, mean, var = _formula(x, (0,), eps)
-    return _scaled(y, weight, bias), _reshape(mean, mean.shape[1:]), _reshape(var, var.shape[1:])
+def _last_formula(x: Any, weight: Any, bias: Any, eps: float, told: Any) -> Any:
+    y = _formula(x, tuple(range(x.ndim - 1)), eps)[0]
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
 
 
-def _rows_forward(xp: Any, x: Any, weight: Any, bias: Any, /, eps: float) -> Any:
-    """y (N, C), mean (C), var (C), 1 / deviation (C)"""
-    answer = ask("batch_norm_forward", x, x, weight, bias, eps)
+def _last_forward(xp: Any, x: Any, weight: Any, bias: Any, /, eps: float, told: Any) -> Any:
+    """y (..., C), mean (C), 1 / deviation (C); told (2, C) receives mean and biased variance."""
+    answer = ask("batch_norm_forward", x, x, weight, bias, eps, told)
     if answer is not None:
         return answer
-    y, mean, var, scale = _standard(x, (0,), eps)
-    return _scaled(y, weight, bias), mean[0], var[0], scale[0]
+    dims = tuple(range(x.ndim - 1))
+    y, mean, var, scale = _standard(x, dims, eps)
+    told[0], told[1] = mean.reshape(-1), var.reshape(-1)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias, told[0], scale.reshape(-1)
 
 
-def _rows_slope(gs: Any, x: Any, weight: Any, mean: Any, scale: Any, needs: Any) -> Any:
+def _last_slope(g: Any, x: Any, weight: Any, mean: Any, scale: Any, needs: Any) -> Any:
     """dx = (g - mean(g) - xhat mean(g xhat)) scale weight; dweight = sum g xhat; dbias = sum g."""
-    g, g_mean, g_var = gs
-    if g is None:
-        dx, dweight, dbias = 0 * x, None, None
-    else:
-        answer = ask("batch_norm_backward", x, g, x, weight, mean, scale, needs[0])
-        if answer is None:
-            wide, xhat = _wide(g), (_wide(x) - mean) * scale
-            dweight, dbias, dx = _sum(wide * xhat, (0,), False), _sum(wide, (0,), False), None
-            if needs[0]:
-                dx = (wide - (dbias + xhat * dweight) / x.shape[0]) * scale
-                dx = _narrow(dx if weight is None else dx * weight, x)
-        else:
-            dx, dweight, dbias = answer
-    if g_mean is not None:
-        dx = dx + g_mean / x.shape[0]
-    if g_var is not None:
-        dx = dx + (x - mean) * (g_var * (2 / x.shape[0]))
+    answer = ask("batch_norm_backward", x, g, x, weight, mean, scale, needs[0])
+    if answer is not None:
+        return answer
+    dims, xhat = tuple(range(x.ndim - 1)), (x - mean) * scale
+    dweight, dbias, dx = _sum(g * xhat, dims, False), _sum(g, dims, False), None
+    if needs[0]:
+        dx = (g - (dbias + xhat * dweight) / (x.size // scale.size)) * scale
+        dx = dx if weight is None else dx * weight
     return dx, dweight, dbias
 
 
-_by_columns = fused(
-    "batch_norm_rows", _rows_forward, _rows_formula, outputs=("out", "mean", "var", "scale"),
-    visible=3, joint=_rows_slope,
+_channels_last = fused(
+    "batch_norm", _last_forward, _last_formula, outputs=("out", "mean", "scale"),
+    joint=_last_slope,
 )  # fmt: skip
+
+
+def _quick(x: Any, *vectors: Any) -> bool:
+    """Whether the twin may take the place of the ops: plain Tensors that fit, nobody watching."""
+    if mode.careful or type(x) is not Tensor:
+        return False
+    a = x.array
+    dtype, shape = a.dtype, a.shape[-1:]
+    if not a.size > shape[0]:  # no variance
+        return False
+    for v in vectors:
+        if v is not None and (
+            type(v) is not Tensor or v.array.dtype is not dtype or v.array.shape != shape
+        ):
+            return False
+    return bool(dtype.itemsize > 2)
 
 
 # ---- what they share
@@ -143,12 +155,6 @@ def _both(name: str, running_mean: Any, running_var: Any) -> bool:
 
 def _track(running: Any, new: Any, momentum: float, times: float = 1.0) -> None:
     """running <- (1 - momentum) running + momentum times new, in place and without history."""
-    if type(running) is type(new) is Tensor and not mode.careful and running.node is None:
-        array = running.array  # what the ops below do, without the price of two ops
-        array *= 1 - momentum
-        array += new.array.reshape(array.shape) * (momentum * times)
-        stamp(array)
-        return
     running.mul_(1 - momentum).add_(_reshape(new.detach(), running.shape) * (momentum * times))
 
 
@@ -201,15 +207,43 @@ def batch_norm(
     count = shape[0] * prod(shape[2:])
     if count == 1:
         raise ValueError(f"{name}: an input of shape {shape} has only one value per channel")
-    if len(shape) == 2 and count and not _is_half(input):
-        y, mean, var = _by_columns(input, weight, bias, eps)
-    else:
-        y, mean, var = _standardize(input, (0, *range(2, len(shape))), eps)
-        y = _scaled(y, weight, bias)
+    if len(shape) == 2 and _quick(input, running_mean, running_var, weight, bias):
+        return _rows_norm(input, running_mean, running_var, weight, bias, momentum, eps)
+    y, mean, var = _standardize(input, (0, *range(2, len(shape))), eps)
+    y = _scaled(y, weight, bias)
     if tracked and count:
         _track(running_mean, mean, momentum)
         _track(running_var, var, momentum, count / (count - 1))
     return y
+
+
+def _rows_norm(
+    x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any, momentum: float, eps: float
+) -> Any:
+    """batch_norm in training of plain Tensors whose channels come last, (..., C)."""
+    a = x.array
+    told = xp_of(a).empty((2, a.shape[-1]), a.dtype)
+    y = _channels_last(x, weight, bias, eps, told)
+    if running_mean is not None:
+        new, count = told * momentum, a.size // a.shape[-1]
+        new[1] *= count / (count - 1)
+        for running, part in ((running_mean.array, new[0]), (running_var.array, new[1])):
+            running *= 1 - momentum
+            running += part
+            stamp(running)
+    return y
+
+
+def batch_norm_last(
+    input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
+    training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Any:  # fmt: skip
+    """batch_norm of an input (N, ..., C), whose channels come last."""
+    vectors = (running_mean, running_var, weight, bias)
+    if training and (running_mean is None) == (running_var is None) and _quick(input, *vectors):
+        return _rows_norm(input, *vectors, momentum, eps)
+    rows = _reshape(input, (-1, input.shape[-1]))  # (N, ..., C) -> (M, C)
+    return _reshape(batch_norm(rows, *vectors, training, momentum, eps), input.shape)
 
 
 def group_norm(

@@ -179,24 +179,27 @@ _linear_bias = fused(
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """out = x weight^T + bias: (..., in), (out, in), (out) -> (..., out)."""
     if weight.ndim == 1:
-        return matmul(x, weight) if bias is None else matmul(x, weight) + bias
+        out = matmul(x, weight)
+        if bias is None or (not out.ndim and not bias.ndim):
+            return out if bias is None else out + bias
+        raise RuntimeError(f"linear: a weight of shape {weight.shape} takes no bias")
     if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
         raise RuntimeError(
             f"linear: an input of shape {x.shape} and a weight of shape {weight.shape}: "
             "the input's last size and the weight's second must be equal"
         )
-    if bias is None or x.ndim < 2:
-        out = (
-            _linear(x, weight)
-            if x.ndim > 1
-            else _reshape(_linear(_reshape(x, (1, -1)), weight), (weight.shape[0],))
-        )
-        return out if bias is None else out + bias
-    if bias.shape != weight.shape[:1]:
-        raise RuntimeError(
-            f"linear: a bias of shape {bias.shape} does not fit a weight of shape {weight.shape}"
-        )
-    return _linear_bias(x, weight, bias)
+    if bias is not None and x.ndim > 1 and bias.shape == weight.shape[:1]:
+        return _linear_bias(x, weight, bias)
+    out = _linear(x if x.ndim > 1 else _reshape(x, (1, -1)), weight)
+    if bias is not None:
+        most = out.shape[-1], out.shape[0] if out.ndim == 2 else 1  # of a matrix, a row for each
+        if bias.ndim > 2 or any(n not in (1, m) for n, m in zip(bias.shape[::-1], most)):
+            raise RuntimeError(
+                f"linear: a bias of shape {bias.shape} does not fit a weight of shape "
+                f"{weight.shape} and an input of shape {x.shape}"
+            )
+        out = out + bias
+    return out if x.ndim > 1 else _reshape(out, (weight.shape[0],))
 
 
 __all__ = publish(globals())

@@ -13,7 +13,7 @@ import numpy as np
 from tensorgrad.convert import cast
 from tensorgrad.dtypes import as_dtype, category, float32, float64, int64, uint8
 from tensorgrad.kinds import discrete, elementwise, general, linear
-from tensorgrad.ops.elementwise import abs, pow, square, where
+from tensorgrad.ops.elementwise import abs, ones_like, sign, square, where, zeros_like
 from tensorgrad.ops.shape import _reshape, all_dims, cat, one_dim, split
 from tensorgrad.publish import public, publish
 from tensorgrad.twins import ask
@@ -112,6 +112,12 @@ _cumsum = linear(
     dx=lambda g, dim, reverse: _cumsum(g, dim, not reverse),
 )  # fmt: skip
 _root = elementwise("root", "sqrt", dx=lambda g, out: where(out == 0, 0, g / (2 * out)))
+_norm = general(
+    "norm", lambda xp, x, /, p, dims, keepdim: _powers(xp, x, p, dims, keepdim),
+    dx=lambda g, x, out, p, dims, keepdim: _norm_slope(
+        _restore(g, x.shape, dims, keepdim), x, _restore(out, x.shape, dims, keepdim), p
+    ),
+)  # fmt: skip
 _argmax = discrete("argmax", lambda xp, x, /, dim, keepdim: x.argmax(dim, keepdims=keepdim))
 _argmin = discrete("argmin", lambda xp, x, /, dim, keepdim: x.argmin(dim, keepdims=keepdim))
 _any = discrete("any", lambda xp, x, /, dims, keepdim: xp.any(x, dims, keepdims=keepdim))
@@ -125,6 +131,36 @@ def _to_ties(g: Any, x: Any, out: Any, dims: tuple[int, ...], keepdim: bool) -> 
     top = x == _restore(out, shape, dims, keepdim)
     shares = cast(top, g.dtype)
     return _restore(g, shape, dims, keepdim) * (shares / _sum(shares, dims, True))
+
+
+def _powers(xp: Any, x: Any, p: float, dims: tuple[int, ...], keepdim: bool) -> Any:
+    """(sum |x|^p)^(1/p); p = 0 counts what is not zero."""
+    wide = x.astype(np.float32) if _is_half(x) else x
+    if p == 2:
+        out = xp.sqrt(_add(xp, xp.square(wide), dims, keepdim))
+    elif p == 1:
+        out = _add(xp, xp.absolute(wide), dims, keepdim)
+    elif p == 0:
+        out = xp.sum(wide != 0, dims, wide.dtype, keepdims=keepdim)
+    else:
+        out = _add(xp, xp.absolute(wide) ** p, dims, keepdim) ** (1 / p)
+    return xp.asarray(out).astype(x.dtype, copy=False)
+
+
+def _norm_slope(g: Any, x: Any, out: Any, p: float) -> Any:
+    """g sign(x) (|x| / out)^(p-1), and 0 where that has no limit: at a norm of zero, and for p < 2
+    at each zero of x.  The ratio neither overflows nor vanishes together with its numbers.
+    """
+    if p == 0:
+        return zeros_like(x) * g
+    if p == 1:
+        return g * sign(x)
+    size = where(out == 0, ones_like(out), out)
+    if p == 2:
+        return where(out == 0, 0, g) * (x / size)
+    zero = (x == 0) | (out == 0)
+    ratio = where(zero, ones_like(x), abs(x)) / size
+    return where(zero, 0, g * sign(x)) * ratio ** (p - 1)
 
 
 # ---- the public functions
@@ -200,6 +236,8 @@ def var_mean(
     if isinstance(dim, bool):  # var(x, False): unbiased comes second in PyTorch's older form
         dim, unbiased = None, dim
     x, dims = _prepared("var", x, dim, None, floats=True)
+    if category(x.dtype) == 3:
+        raise RuntimeError("var, std: not for complex numbers; take x.real and x.imag of them")
     minus = correction if correction is not None else 0 if unbiased is False else 1
     wide = cast(x, float32) if _is_half(x) else x
     mean = _mean(wide, dims, True)
@@ -287,6 +325,10 @@ def any(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 @public("__contains__", method=False)
 def _contains(x: Any, value: Any) -> bool:
+    if not hasattr(value, "dtype") and not isinstance(value, (int, float, complex)):
+        raise RuntimeError(
+            f"in: a tensor holds numbers; {type(value).__name__} is neither one nor a tensor"
+        )
     return bool(_any(x == value, tuple(range(x.ndim)), False))
 
 
@@ -354,20 +396,25 @@ def cumprod(x: Any, dim: int, *, dtype: Any = None) -> Any:
 @public()
 @numpy_names
 def norm(x: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
-    """out = (sum |x|^p)^(1/p) over dims: 2 by default, inf the largest |x|, 0 counts non-zeros."""
+    """out = (sum |x|^p)^(1/p) over dims: 2 by default, inf the largest |x|, 0 counts non-zeros.
+
+    p = "nuc" is the sum of a matrix's singular values.
+    """
     if category(x.dtype) < 2 and dtype is None:
         raise RuntimeError(f"norm: expected a floating-point tensor, not {x.dtype}; use x.float()")
     x, dims = _prepared("norm", x, dim, dtype)
+    if p == "nuc":
+        from tensorgrad.ops.linalg import matrix_norm
+
+        return matrix_norm(x, "nuc", dims, keepdim)
+    if isinstance(p, str) and p != "fro":
+        raise RuntimeError(f"norm: p must be a number, 'fro' or 'nuc', not {p!r}")
     p = 2.0 if p == "fro" or p is None else float(p)
-    if p == 2:
-        return _root(_sum(square(x), dims, keepdim))
     if math.isinf(p):
+        if _count(x.shape, dims) == 0:
+            raise RuntimeError(f"norm: shape {x.shape} has no largest or smallest element")
         return (amax if p > 0 else amin)(abs(x), dims, keepdim)
-    if p == 0:
-        return _sum(cast(x != 0, x.dtype), dims, keepdim)
-    if p == 1:
-        return _sum(abs(x), dims, keepdim)
-    return pow(_sum(pow(abs(x), p), dims, keepdim), 1 / p)
+    return _norm(x, p, dims, bool(keepdim))
 
 
 __all__ = publish(globals())

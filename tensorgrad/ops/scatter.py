@@ -17,8 +17,8 @@ from tensorgrad.ops.indexing import (
     _in_range,
     _put,
     _scatter_add,
-    _slice,
     _set_item,
+    _slice,
     split_index,
 )
 from tensorgrad.ops.shape import _reshape, broadcast, expand, one_dim
@@ -164,13 +164,12 @@ def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> An
     if not indices:
         raise RuntimeError("index_put: at least one index is needed")
     places = split_index(x, tuple(indices))[0]
-    if not accumulate:
-        return _set_item(x, values, places)
     try:
         shape = np.broadcast_to(np.empty((), bool), x.shape)[_on_cpu(places)].shape
     except (IndexError, ValueError) as error:
         raise IndexError(f"index_put: shape {x.shape}: {error}") from None
-    return x + _put(expand(values, shape), x.shape, places)
+    values = expand(values, shape)
+    return x + _put(values, x.shape, places) if accumulate else _set_item(x, values, places)
 
 
 def _on_cpu(index: Any) -> Any:

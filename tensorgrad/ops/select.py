@@ -28,15 +28,21 @@ _argtop = discrete("argtopk", lambda xp, x, /, k, dim, largest: _partition(xp, x
 
 def _order(xp: Any, x: Any, dim: int, descending: bool) -> Any:
     """The stable order; NaN counts as the largest, as in NumPy and PyTorch."""
+    x = _sortable(x)
     if not descending:
         return xp.argsort(x, dim, kind="stable")
     backwards = xp.argsort(xp.flip(x, dim), dim, kind="stable")
     return xp.flip(x.shape[dim] - 1 - backwards, dim)
 
 
+def _sortable(x: Any) -> Any:
+    """bfloat16, whose own order knows no place for NaN, as float32."""
+    return x.astype(float32) if x.dtype.kind == "V" else x
+
+
 def _partition(xp: Any, x: Any, k: int, dim: int, largest: bool) -> Any:
     """The k largest or smallest, in order: cut off from the rest first, which stays unsorted."""
-    n = x.shape[dim]
+    x, n = _sortable(x), x.shape[dim]
     if not 0 < k < n:
         return xp.take(_order(xp, x, dim, largest), xp.arange(k), dim)
     cut = xp.argpartition(x, n - k if largest else k - 1, dim)

@@ -254,11 +254,8 @@ def unflatten(x: Any, dim: int, sizes: Sequence[int]) -> Any:
 @public("swapaxes", "swapdims")
 def transpose(x: Any, dim0: int, dim1: int) -> Any:
     """Two dims exchanged; a view."""
-    return (
-        _swap(x, one_dim("transpose", dim0, x.ndim), one_dim("transpose", dim1, x.ndim))
-        if x.ndim
-        else x
-    )
+    a, b = one_dim("transpose", dim0, x.ndim), one_dim("transpose", dim1, x.ndim)
+    return _swap(x, a, b) if x.ndim else x
 
 
 @public()

@@ -11,11 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.ops.compare import (
-    both,
-    leaves,
-    numbers,
-)
+import tensorgrad as tg
+from tests.ops.compare import assert_same, both, leaves, numbers, to_torch
+from tests.ops.test_drawn import LAYOUTS
 
 
 def index_parts(n):
@@ -33,9 +31,9 @@ def index_parts(n):
 
 
 @st.composite
-def indexed(draw, max_side=4):
+def indexed(draw, max_side=4, min_side=1):
     """A shape and an index that fits it, mixing every kind of entry."""
-    shape = draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=max_side))
+    shape = draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=min_side, max_side=max_side))
     parts, d = [], 0
     stop = draw(st.integers(0, len(shape)))
     while d < stop:
@@ -50,8 +48,7 @@ def indexed(draw, max_side=4):
             d += 1
     if draw(st.booleans()):
         parts.insert(draw(st.integers(0, len(parts))), Ellipsis)
-        after = len(parts) - parts.index(Ellipsis) - 1 if False else 0
-        assume(parts[-1] is Ellipsis or stop == len(shape) or after)
+        assume(parts[-1] is Ellipsis or stop == len(shape))
     return shape, tuple(parts)
 
 
@@ -96,6 +93,48 @@ def test_setting_by_any_index(case, number):
     both(call, numbers(shape), numbers(tuple(part.shape), 1))
 
 
+@given(indexed(min_side=0))
+@settings(max_examples=60)
+def test_taking_from_the_empty(case):
+    shape, index = case
+    assume(agreeable(shape, index))
+    both(lambda t, x: x[in_framework(t, index)] * 2, numbers(shape))
+
+
+@given(indexed(), st.sampled_from(sorted(LAYOUTS)), st.booleans())
+@settings(max_examples=80)
+def test_taking_and_setting_in_any_layout(case, layout, number):
+    """Reversed, stepped, turned memory: PyTorch's has the same elements in order."""
+    shape, index = case
+    assume(agreeable(shape, index))
+    array = numbers(shape)
+    found = []
+    for t in (tg, torch):
+        x = tg.from_numpy(LAYOUTS[layout](array.copy())) if t is tg else to_torch(array)
+        part = x[in_framework(t, index)]
+        if layout != "read-only" and np.unique(places(shape, index)).size == part.numel():
+            x[in_framework(t, index)] = 2.5 if number else part.flip(0) if part.ndim else part * 2
+        found.append((part * 1, x))
+    assert_same(found[0], found[1])
+
+
+@given(indexed())
+@settings(max_examples=40)
+def test_setting_through_a_view(case):
+    """The base sees it, and the gradient takes the same way."""
+    shape, index = case
+    assume(agreeable(shape, index))
+    assume(np.unique(places(shape, index)).size == len(places(shape, index).reshape(-1)))
+
+    def call(t, x):
+        z = (x * 1).transpose(0, -1)
+        view = z.transpose(0, -1)
+        view[in_framework(t, index)] = 2.5
+        return z * z, view
+
+    both(call, numbers(shape))
+
+
 def places(shape, index):
     return torch.arange(math.prod(shape)).reshape(shape)[in_framework(torch, index)].numpy()
 
@@ -107,6 +146,49 @@ def test_taking_by_many_indices(case):
     shape, index = case
     assume(agreeable(shape, index))
     both(lambda t, x: x[in_framework(t, index)] * 2, numbers(shape))
+
+
+PLACING = {
+    "rows": lambda t, x, v: x.index_put((t.tensor([2, 0]),), v),
+    "added": lambda t, x, v: t.index_put(x, (t.tensor([2, 2]),), v, accumulate=True),
+    "two": lambda t, x, v: x.index_put((t.tensor([2, 1]), t.tensor([[0], [3]])), v[:, :2]),
+    "two added": lambda t, x, v: x.index_put(
+        [t.tensor([2, 2]), t.tensor([[0], [0]])], v[:, :2], True
+    ),
+    "mask": lambda t, x, v: x.index_put((x > 0,), v[0, 0]),
+    "mask added": lambda t, x, v: x.index_put((x > 0,), v[0, 0], accumulate=True),
+    "rows by mask": lambda t, x, v: x.index_put((t.tensor([True, False, True]),), v),
+    "negative": lambda t, x, v: x.index_put((t.tensor([-1, 0]),), v, True),
+    "stretched": lambda t, x, v: x.index_put((t.tensor([-1, 0, 1]),), v[0], True),
+    "out of range": lambda t, x, v: x.index_put((t.tensor([-1, 7]),), v),
+    "added out of range": lambda t, x, v: x.index_put((t.tensor([-1, 7]),), v, True),
+    "shape": lambda t, x, v: x.index_put((t.tensor([-1, 1]),), v[:, :2]),
+    "added shape": lambda t, x, v: x.index_put((t.tensor([-1, 1]),), v[:, :2], True),
+    "dtype": lambda t, x, v: x.index_put((t.tensor([-1, 1]),), v.float()),
+    "number": lambda t, x, v: x.index_put((t.tensor([-1, 1]),), 1.0),
+    "slice": lambda t, x, v: x.index_put((slice(0, 1),), v),
+    "tensor": lambda t, x, v: x.index_put(t.tensor([0]), v),
+    "none": lambda t, x, v: x.index_put((), v),
+    "floats": lambda t, x, v: x.index_put((t.tensor([1.0]),), v),
+    "in place": lambda t, x, v: (x * 1).index_put_((t.tensor([2, 1]),), v * 2),
+    "in place, added": lambda t, x, v: (x * 1).index_put_((t.tensor([2, 2]),), v, accumulate=True),
+    "masked": lambda t, x, v: x.masked_scatter(x > 1, v),
+    "masked rows": lambda t, x, v: t.masked_scatter(x, x[0] > 0, v),
+    "masked, stretched": lambda t, x, v: t.masked_scatter(v[0], x > 0, x * 2),
+    "masked 0-d": lambda t, x, v: x.sum().masked_scatter(t.tensor(True), v),
+    "masked nothing": lambda t, x, v: x.masked_scatter(x > 99, v[:0]),
+    "masked too many": lambda t, x, v: x.masked_scatter(x > -9, v),
+    "masked dtype": lambda t, x, v: x.masked_scatter(x > 1, v.float()),
+    "masked number": lambda t, x, v: x.masked_scatter(x > 1, 2.0),
+    "masked by floats": lambda t, x, v: x.masked_scatter(x.detach(), v),
+    "masked in place": lambda t, x, v: (x * 1).masked_scatter_(x > 1, v),
+    "masked in place, stretched": lambda t, x, v: (v[0] * 1).masked_scatter_(x > 1, v),
+}
+
+
+@pytest.mark.parametrize("name", PLACING)
+def test_index_put_and_masked_scatter(name):
+    both(PLACING[name], numbers((3, 4)), numbers((2, 4), 1))
 
 
 INDEX_EDGES = {
