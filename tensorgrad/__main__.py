@@ -10,8 +10,12 @@ from importlib import import_module
 from typing import Any
 
 COMMANDS = {
-    "train": "train a character-level GPT on a text",
+    "prepare": "turn texts into token shards",
+    "train": "train a model of the ladder, by default a character-level GPT on a text",
     "sample": "let a trained model write",
+    "inspect": "attention, logit lens and losses of a text; what a model costs",
+    "diagnose": "what goes on inside a model while it trains, in words and pictures",
+    "verify": "the ladder on real data beside the published numbers",
     "env": "versions, BLAS, threads, GPU, and why there is none",
 }
 """The words, each with what it does; commands/WORD.py has add_options(parser) and run(options)."""
@@ -73,6 +77,9 @@ def explained(word: str, error: Exception) -> int:
     return 1
 
 
+SUBPARSERS = argparse._SubParsersAction
+
+
 class Parser(argparse.ArgumentParser):
     """Options are never abbreviated; for a wrong one the nearest right one is named."""
 
@@ -80,11 +87,17 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known = [name for action in self._actions for name in action.option_strings]
+        subs = [a.choices or () for a in self._actions if isinstance(a, SUBPARSERS)]
+        for argument in args or ():
+            if any(argument in names for names in subs):
+                break  # what follows is its own
+            wrong = argument.partition("=")[0]
+            if wrong[:2] == "--" and wrong[2:] and wrong not in known:
+                self.error(f"there is no option {wrong!r}" + nearest(wrong, known))
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            wrong = unknown[0].partition("=")[0]
-            known = [name for action in self._actions for name in action.option_strings]
-            self.error(f"there is no option {wrong!r}" + nearest(wrong, known))
+            self.error(f"there is no option {unknown[0].partition('=')[0]!r}")
         return options, unknown
 
 

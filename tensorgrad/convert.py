@@ -13,13 +13,14 @@ from tensorgrad.dtypes import (
     bfloat16,
     bool_,
     category,
+    complex128,
     float16,
     float32,
     float64,
-    get_default_dtype,
     int16,
     int32,
     int64,
+    result_type,
 )
 from tensorgrad.kinds import linear
 from tensorgrad.tensor import Operable, Tensor, method
@@ -31,6 +32,8 @@ _cast = linear(
 
 def cast(x: Any, dtype: DType) -> Any:
     """x as another dtype; the gradient comes back in the old one.  Integers have no history."""
+    if category(dtype) == 3 and getattr(x, "node", None) is not None:
+        raise RuntimeError(f"cast: {dtype} has no gradients, and x requires grad; detach() it")
     return _cast(x, dtype) if category(dtype) > 1 else _cast.op(x, dtype)
 
 
@@ -59,9 +62,13 @@ def as_array(data: Any, dtype: Any = None) -> Any:
         )
     if dtype is not None:
         return array.astype(as_dtype(dtype))
-    if array.dtype == np.float64 and not isinstance(data, np.generic) and not _holds_numpy(data):
-        return array.astype(get_default_dtype())
+    if array.dtype in _PYTHONS and not isinstance(data, np.generic) and not _holds_numpy(data):
+        return array.astype(result_type(1j if array.dtype == complex128 else 1.0))
     return array
+
+
+_PYTHONS = (float64, complex128)
+"""What NumPy makes of Python's floats and complex numbers."""
 
 
 def _without_tensors(data: Any) -> Any:
@@ -188,6 +195,30 @@ for _name, _dtype in {
 
 def type_as(x: Any, other: Any) -> Any:
     return to(x, dtype=other.dtype)
+
+
+_TYPES = {
+    "float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16",
+    "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
+    "bool": "Bool", "complex64": "ComplexFloat", "complex128": "ComplexDouble",
+}  # fmt: skip
+
+
+def type_(x: Any, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """The tensor as another dtype; without one, its own name such as "tensorgrad.FloatTensor"."""
+    if dtype is None:
+        where = "cuda." if x.is_cuda else ""
+        return f"tensorgrad.{where}{_TYPES.get(str(x.dtype), str(x.dtype))}Tensor"
+    if not (isinstance(dtype, str) and dtype.endswith("Tensor")):
+        return to(x, dtype=dtype)
+    where, _, word = dtype.rpartition(".")
+    for name, prefix in _TYPES.items():
+        if word == prefix + "Tensor":
+            return to(x, dtype=name, device="cuda" if where.endswith("cuda") else "cpu")
+    raise ValueError(f"type: no dtype has the name {dtype!r}")
+
+
+method(type_, "type")
 
 
 def cpu(x: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.backend import xp_for, xp_of
-from tensorgrad.dtypes import as_dtype, bool_, get_default_dtype, int64
+from tensorgrad.dtypes import as_dtype, get_default_dtype, int64, result_type
 from tensorgrad.ops.shape import sizes_of
 from tensorgrad.publish import public, publish
 from tensorgrad.tensor import Tensor
@@ -56,13 +56,7 @@ def full(
     """A tensor filled with one value, whose type gives the dtype."""
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
     if dtype is None:
-        dtype = (
-            bool_
-            if isinstance(value, bool)
-            else int64
-            if isinstance(value, int)
-            else get_default_dtype()
-        )
+        dtype = result_type(value)
     sizes = (size,) if isinstance(size, int) else tuple(size)
     return made(xp_for(device).full(_sizes("full", sizes), value, as_dtype(dtype)), requires_grad)
 

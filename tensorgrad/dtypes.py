@@ -84,7 +84,8 @@ def is_floating(dtype: DType) -> bool:
 
 
 def is_differentiable(dtype: DType) -> bool:
-    return category(dtype) >= 2
+    """Whether there are gradients: complex numbers are stored and computed, no more."""
+    return category(dtype) == 2
 
 
 def promote_types(a: DType, b: DType) -> DType:

@@ -224,7 +224,7 @@ def _unary(op: Op) -> Callable[..., Any]:
             recording = mode.thread.grad
         a = x.array
         d = a.dtype
-        if not (d is float32 or d is float64 or any_dtype):
+        if not (d is float32 or d is float64 or (any_dtype and op.takes(d))):
             return op(x)
         try:
             out = impls[type(a)](a)
@@ -274,7 +274,7 @@ def _unary_with_parameters(op: Op) -> Callable[..., Any]:
             recording = mode.thread.grad
         a = x.array
         d = a.dtype
-        if not (d is float32 or d is float64 or any_dtype):
+        if not (d is float32 or d is float64 or (any_dtype and op.takes(d))):
             return op(x, *params)
         try:
             out = impls[type(a)](a, *params)

@@ -14,16 +14,15 @@ from tensorgrad import memory, mode
 from tensorgrad.backend import is_array, xp_of
 from tensorgrad.convert import alias, as_array, cast
 from tensorgrad.dtypes import category
-from tensorgrad.kinds import linear
 from tensorgrad.op import Op
-from tensorgrad.ops import elementwise as E
-from tensorgrad.ops.indexing import _slice, _take, in_steps, split_index
+from tensorgrad.ops.indexing import _set_item, _slice, in_steps, split_index
 from tensorgrad.tensor import Operable, Tensor, method
 from tensorgrad.tracer import Tracer
-from tensorgrad.views import rewritten, shares_a_leaf
+from tensorgrad.views import follow, rewritten, shares_a_leaf
 
 
-def _check(name: str, x: Any) -> None:
+def _check_history(name: str, x: Any) -> None:
+    """Refuse what is being traced, leaves that require grad, and views of them."""
     if isinstance(x, Tracer):
         raise RuntimeError(
             f"{name}: a value being traced by {type(x).__name__} cannot be changed in place"
@@ -41,6 +40,11 @@ def _check(name: str, x: Any) -> None:
                 f"{name}: this is a view of a leaf that requires grad; "
                 "do it under no_grad(), or on a clone()"
             )
+
+
+def _check(name: str, x: Any) -> None:
+    """Refuse, too, memory that cannot be written, or that several elements share."""
+    _check_history(name, x)
     if is_array(x.array) and isinstance(x.array, np.ndarray) and not x.array.flags.writeable:
         raise RuntimeError(
             f"{name}: this tensor is read-only memory or was expanded; clone() it first"
@@ -87,6 +91,8 @@ def _fresh(*values: Any) -> None:
         for value in values:
             if type(value) is Tensor:
                 memory.renew(value)
+            elif isinstance(value, (tuple, list)):
+                _fresh(*value)
 
 
 def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -104,27 +110,31 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
             and len(args) == 1
             and not kwargs
         ):
-            y, a = (
-                args[0],
-                x.array,
-            )  # p.data += step: no history, nothing to check but what NumPy checks
+            y, a = args[0], x.array
+            # p.data += step: no history, nothing to check but what NumPy checks
             if (
                 type(y) is Tensor
                 and y.node is None
                 and y.array.dtype is a.dtype
+                and a.dtype.kind != "c"
                 and y.array.shape == a.shape
+                and type(y.array) is type(a)
+                and a.flags.writeable
+                and 0 not in a.strides
             ):
-                b = y.array
-                if type(a) is type(b) and a.flags.writeable and 0 not in a.strides:
-                    op.implementation(type(a))(a, b, a)  # type: ignore[union-attr]
+                try:
+                    op.implementation(type(a))(a, y.array, a)  # type: ignore[union-attr]
+                except (TypeError, ValueError):
+                    pass  # the ordinary way says why
+                else:
                     if "unchecked" not in x.__dict__:
                         memory.stamp(a)
                     return x
         _check(name, x)
-        _fresh(*args)
-        recording = mode.thread.grad and (
-            x.node is not None or any(getattr(a, "node", None) is not None for a in args)
-        )
+        operands = (*args, *kwargs.values()) if kwargs else args
+        if mode.careful:
+            _fresh(*operands)
+        recording = mode.thread.grad and (x.node is not None or _any_history(operands))
         if (
             direct
             and not recording
@@ -134,16 +144,13 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         ):
             y = args[0].array if type(args[0]) is Tensor else args[0]
             if (
-                (type(y) is float
-                and category(x.dtype) == 2
-                and x.dtype.kind == "f")
-                or (
-                    type(y) is type(x.array)
-                    and y.dtype == x.dtype
-                    and (y.shape == x.shape or y.ndim == 0)
-                )
-            ):
-                op.implementation(type(x.array))(x.array, y, x.array)  # type: ignore[union-attr]
+                x.dtype.kind == "f"
+                if type(y) is float
+                else type(y) is type(x.array)
+                and y.dtype == x.dtype
+                and y.dtype.kind != "c"
+                and (y.shape == x.shape or y.ndim == 0)
+            ) and _written(op, x.array, y):
                 touched(x)
                 return x
         source = Tensor(x.array.copy(), x.node) if recording and own else x
@@ -154,43 +161,84 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     return call
 
 
-_IN_PLACE = [
-    "add", "sub", "mul", "div", "neg", "square", "reciprocal", "abs", "sign", "floor", "ceil",
-    "round", "trunc", "remainder", "pow", "sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2",
-    "log10", "log1p", "sin", "cos", "tan",
-    "tanh", "sigmoid", "erf", "relu", "clamp", "masked_fill",
-]  # fmt: skip
-for _name in _IN_PLACE:
-    method(in_place(getattr(E, _name), _name + "_"), _name + "_")
-for _dunder, _function in {"__iadd__": E.add, "__isub__": E.sub, "__imul__": E.mul,
-                           "__itruediv__": E.div,
-                           "__ipow__": E.pow}.items():  # fmt: skip
-    method(in_place(_function, _dunder), _dunder)
+def _written(op: Any, a: Any, b: Any) -> bool:
+    """a = op(a, b); False where NumPy refuses, and the ordinary way says why."""
+    try:
+        op.implementation(type(a))(a, b, a)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _any_history(values: Any) -> bool:
+    return any(
+        _any_history(v) if isinstance(v, (tuple, list)) else getattr(v, "node", None) is not None
+        for v in values
+    )
+
+
+def reshaping(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The in-place form of a view (t, squeeze): the memory stays, the tensor becomes the view."""
+
+    def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+        _check_history(name, x)
+        leaf = x.node is not None and x.node.op is None
+        if not (mode.thread.grad or leaf or x.node is None):
+            raise RuntimeError(
+                f"{name}: under no_grad this tensor would no longer fit its history "
+                f"({x.node.name()}); use {name.rstrip('_')}(), or detach() first"
+            )
+        out = function(x, *args, **kwargs)
+        x.array = out.array
+        if leaf:  # here only under no_grad
+            x.node.shape = out.shape
+            x.grad = None if x.grad is None else function(x.grad, *args, **kwargs)
+        elif out is not x:
+            follow(x, out.node)
+            if "as_of" in out.__dict__:
+                x.__dict__["as_of"] = out.__dict__["as_of"]
+        return x
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"The in-place form of {name.rstrip('_')}: the tensor takes the view's shape."
+    return call
+
+
+NAMES = """
+    abs absolute acos acosh add addbmm addcdiv addcmul addmm addmv addr arccos arccosh arcsin
+    arcsinh arctan arctan2 arctanh asin asinh atan atan2 atanh baddbmm bitwise_and
+    bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil clamp clamp_max
+    clamp_min clip copysign cos cosh cumprod cumsum deg2rad digamma div divide eq erf erfc erfinv
+    exp exp2 expm1 fix float_power floor floor_divide fmod frac gcd ge greater greater_equal gt
+    heaviside hypot i0 igamma igammac index_add index_copy index_fill index_put lcm ldexp le lerp
+    less less_equal lgamma log log10 log1p log2 logical_and logical_not logical_or logical_xor
+    logit lt masked_fill masked_scatter mul multiply mvlgamma nan_to_num ne neg negative nextafter
+    not_equal polygamma pow rad2deg reciprocal relu remainder renorm round rsqrt scatter
+    scatter_add scatter_reduce sgn sigmoid sign sin sinc sinh sqrt square sub subtract tan tanh
+    tril triu true_divide trunc xlogy
+"""
+"""The methods of which PyTorch has an in-place form; those that exist here get theirs."""
+RESHAPING = "squeeze unsqueeze t transpose swapaxes swapdims"
+DUNDERS = {
+    "__iadd__": "add", "__isub__": "sub", "__imul__": "mul", "__itruediv__": "div",
+    "__ifloordiv__": "floor_divide", "__imod__": "remainder", "__ipow__": "pow",
+    "__iand__": "bitwise_and", "__ior__": "bitwise_or", "__ixor__": "bitwise_xor",
+    "__ilshift__": "bitwise_left_shift", "__irshift__": "bitwise_right_shift",
+}  # fmt: skip
+
+
+def give_forms() -> None:
+    """Put the in-place form of every method of these tables on Tensors; called once, at import."""
+    forms = {name + "_": (in_place, name) for name in NAMES.split()}
+    forms |= {name + "_": (reshaping, name) for name in RESHAPING.split()}
+    forms |= {dunder: (in_place, name) for dunder, name in DUNDERS.items()}
+    for form, (make, name) in forms.items():
+        function = Operable.__dict__.get(name)
+        if function is not None:
+            method(make(function, form), form)
 
 
 # ---- x[index] = value
-
-set_item = linear(
-    "set_item", lambda xp, x, value, /, index: _with_item(x, value, index),
-    dx=lambda g, index: _erase(g, index), dvalue=lambda g, index: _read(g, index),
-)  # fmt: skip
-_erase = linear(
-    "erase_item",
-    lambda xp, x, /, index: _with_item(x, 0, index),
-    dx=lambda g, index: _erase(g, index),
-)
-
-
-def _with_item(x: Any, value: Any, index: Any) -> Any:
-    out = x.copy()
-    out[index] = value
-    return out
-
-
-def _read(g: Any, index: Any) -> Any:
-    """g[index] for an index that is ready."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return (_take if any(is_array(p) or isinstance(p, bool) for p in parts) else _slice)(g, index)
 
 
 def setitem(x: Any, index: Any, value: Any) -> None:
@@ -224,7 +272,7 @@ def setitem(x: Any, index: Any, value: Any) -> None:
     touched(x, x.array[_as_view(plain)] if basic else None)
     node = value.node if type(value) is Tensor else None
     if mode.thread.grad and (x.node is not None or node is not None):
-        op: Op = set_item.op
+        op: Op = _set_item.op
         made = op.record(
             (x.array, source), (plain,), (x.array,), (x.node, node), lambda array, node: node
         )

@@ -88,10 +88,21 @@ def written_since(array: Any, born: int) -> bool:
 
 def check(node: Node) -> None:
     """Raise if an array that `node` keeps was changed in place after the node was born."""
+    born = node.born
     for asks, args in zip(node.op.asks, node.kept):
         for ask, value in zip(asks, args or ()):
+            kind = type(value)
+            if kind is int or kind is float or value is None:
+                continue
+            if kind is np.ndarray:  # most often, and most often its memory was never written to
+                root = value
+                while type(root.base) is np.ndarray:
+                    root = root.base
+                entry = _writes.get(id(root))
+                if entry is None or entry[1][-1][2] <= born:
+                    continue
             for array in value if isinstance(value, (tuple, list)) else (value,):
-                if is_array(array) and written_since(array, node.born):
+                if is_array(array) and written_since(array, born):
                     from tensorgrad.anomaly import describe
 
                     raise RuntimeError(

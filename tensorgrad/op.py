@@ -79,6 +79,8 @@ class Op:
         """alike: its operands must have one dtype, as in PyTorch's products; other ops promote"""
         self.bools = True
         """bools: whether bool operands make sense"""
+        self.complexes = kind in ("linear", "bilinear")
+        """complexes: whether complex operands make sense"""
         self.pure = True
         """pure: rules return new arrays or g; what a Function returns may be held elsewhere"""
         self.replays = not asked.isdisjoint(outputs[visible:])
@@ -150,6 +152,10 @@ class Op:
         if self.element is not None:
             return tuple(o if type(o) is like else self.element(*values, *params) for o in outs)
         return tuple(o if type(o) is like else xp.asarray(o) for o in outs)
+
+    def takes(self, dtype: Any) -> bool:
+        """Whether operands of this dtype, if bool or complex, make sense."""
+        return (self.bools or dtype.kind != "b") and (self.complexes or dtype.kind != "c")
 
     # ---- calling
 
@@ -240,8 +246,12 @@ class Op:
             )
         if not self.bools and not dtypes.isdisjoint((bool_, bool)):
             raise RuntimeError(
-                f"{self.name}: not for bools; use ~ for a mask's opposite, "
+                f"{self.name}: not for bools; use x.int() to count, ~ for a mask's opposite, "
                 "^ for where two masks differ"
+            )
+        if not self.complexes and any(getattr(d, "kind", d) in ("c", complex) for d in dtypes):
+            raise RuntimeError(
+                f"{self.name}: not for complex numbers; take x.real, x.imag or abs(x) of them"
             )
         dtype = result_type(
             *(ready[i].array if type(ready[i]) is Tensor else ready[i] for i in joined)
@@ -270,6 +280,10 @@ class Op:
         shown = outs if self.many else outs[: self.visible]
         if not any(p is not None for p in parents):
             return tuple(wrap(o, None) for o in shown)
+        if any(o.dtype.kind == "c" for o in shown):
+            raise RuntimeError(
+                f"{self.name}: a complex result has no gradients; detach() what requires grad"
+            )
         needs = tuple(p is not None for p in parents)
         kept = tuple(
             tuple(

@@ -28,6 +28,8 @@ def publish(namespace: dict[str, Any]) -> list[str]:
     exported = []
     for name, value in namespace.items():
         hidden = name.startswith("_")
+        if not callable(value):
+            continue
         if not hasattr(value, "public") and (hidden or not hasattr(value, "op")):
             continue
         as_method, names = getattr(value, "public", (True, ()))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class Operable:
         def __and__(self, other: Any) -> Any: ...
         def __or__(self, other: Any) -> Any: ...
         def __xor__(self, other: Any) -> Any: ...
+        def __lshift__(self, other: Any) -> Any: ...
+        def __rshift__(self, other: Any) -> Any: ...
         def __lt__(self, other: Any) -> Any: ...
         def __le__(self, other: Any) -> Any: ...
         def __gt__(self, other: Any) -> Any: ...
@@ -88,6 +90,26 @@ class Operable:
         return count
 
     nelement = numel
+
+    def element_size(self) -> int:
+        """The bytes of one element."""
+        return self.dtype.itemsize
+
+    itemsize = property(element_size)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all elements."""
+        return self.numel() * self.dtype.itemsize
+
+    def __pos__(self) -> Self:
+        if category(self.dtype) == 0:
+            raise RuntimeError("+x: not for bools; use x.int() to count them")
+        return self
+
+    def __reversed__(self) -> Any:
+        """The layers in the opposite order, as a tensor: reversed(x) is x.flip(0)."""
+        return self.flip(0) if self.shape else self
 
     def __len__(self) -> int:
         if not self.shape:
@@ -212,6 +234,15 @@ class Tensor(Operable):
         twin.__dict__["detached"] = True
         return twin
 
+    def detach_(self) -> Tensor:
+        """Forget the history, in this tensor itself; not for views, which share their base's."""
+        node = self.history()
+        if node is not None and node.op is not None and node.op.view:
+            raise RuntimeError("detach_: this is a view; use detach(), or detach its base")
+        self.node = None
+        self.__dict__["detached"] = True
+        return self
+
     @property
     def data(self) -> Tensor:
         """The same memory, detached; changes through it escape backward's checks, as in PyTorch."""
@@ -248,6 +279,38 @@ class Tensor(Operable):
         if node is None:
             raise RuntimeError("register_hook: this tensor does not require grad")
         return Hook(node.extras().setdefault("hooks", {}), hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Hook:
+        """Call `hook(tensor)` when a backward pass has put this leaf's gradient into `.grad`."""
+        node = self.history()
+        if node is None or node.op is not None:
+            raise RuntimeError(
+                "register_post_accumulate_grad_hook: only for leaves that require grad"
+            )
+        return Hook(node.extras().setdefault("after", {}), hook)
+
+    # ---- the memory
+
+    def stride(self, dim: int | None = None) -> Any:
+        """How many elements apart neighbours along each dim lie in memory, or along one dim."""
+        steps = tuple(s // self.array.itemsize for s in self.array.strides)
+        if self.array.flags.c_contiguous:  # NumPy leaves open those of dims of size one and zero
+            step, found = 1, []
+            for n in reversed(self.shape):
+                found.append(step)
+                step *= n or 1
+            steps = tuple(reversed(found))
+        if dim is None:
+            return steps
+        self.size(dim)  # an IndexError where there is no such dim
+        return steps[dim]
+
+    def data_ptr(self) -> int:
+        """The address of the first element."""
+        array = self.array
+        if not isinstance(array, np.ndarray):
+            return int(array.data.ptr)
+        return int(array.__array_interface__["data"][0]) if array.size else 0
 
     # ---- leaving the library
 

@@ -141,11 +141,7 @@ def rewritten(x: Tensor, node: Node | None) -> None:
         if x.node is None:
             return
         node = _made(overwrite, (x.node,), (), x.shape)  # as in PyTorch, it still requires grad
-    keeper = None if x.node is None else x.node.peek("retain")
-    if keeper is not None and keeper() is x:  # retain_grad follows the tensor
-        del x.node.extra["retain"]
-        node.extras()["retain"] = keeper
-    x.node = node
+    follow(x, node)
     x.__dict__.pop("detached", None)
     if _is_alone(x):
         _forget(id(memory.root_of(x.array)))
@@ -167,6 +163,15 @@ def rewritten(x: Tensor, node: Node | None) -> None:
     notes.writes = [w for w in notes.writes if not region.covers(w.region)] + [
         Write(region, node, time)
     ]
+
+
+def follow(x: Tensor, node: Node | None) -> None:
+    """`node` is how x came to be; retain_grad goes with the tensor."""
+    keeper = None if x.node is None else x.node.peek("retain")
+    if keeper is not None and node is not None and keeper() is x:
+        del x.node.extra["retain"]
+        node.extras()["retain"] = keeper
+    x.node = node
 
 
 def _is_alone(x: Tensor) -> bool:

@@ -31,7 +31,7 @@ def test_names(name):
     assert as_dtype(name) == as_dtype(mine) == mine
     assert is_floating(mine) == dtype(torch, name).is_floating_point
     assert (category(mine) == 3) == dtype(torch, name).is_complex
-    assert is_differentiable(mine) == (is_floating(mine) or category(mine) == 3)
+    assert is_differentiable(mine) == is_floating(mine)
 
 
 def test_short_names():

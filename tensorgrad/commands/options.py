@@ -13,7 +13,7 @@ def add_settings(parser: Any, options: Iterable[Any]) -> None:
     for o in options:
         parser.add_argument(
             f"--{o.name}", type=kinds[o.type], metavar=o.type.upper(), default=argparse.SUPPRESS,
-            help=f"{o.meaning} (default: {o.default})",
+            help=f"{o.meaning} (default: {o.default})".replace("%", "%%"),
         )  # fmt: skip
 
 

@@ -1,28 +1,65 @@
-"""tensorgrad train: text in; losses, a picture, a checkpoint and a sample out."""
+"""tensorgrad train: data in; losses, a picture, a checkpoint and a sample out."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from tensorgrad.commands.options import add_out_dir, add_settings
+from tensorgrad.commands.options import add_settings
 
-RUN = ("data", "out_dir", "resume")  # the options of `train` that are no settings
+RUN = ("command", "model", "data", "out_dir", "resume", "preset")  # those that are no settings
+DEFAULT, PRESET = "char-gpt", "nanogpt-cpu"  # what is trained where nothing is named
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    from tensorgrad.models.settings import options
-    from tensorgrad.models.training.char_lm import SETTINGS
+    from tensorgrad.models.training.ladder import JOBS
 
-    parser.add_argument("--data", metavar="FILE",
-                        help="a text in UTF-8 (default: the help topics of Python)")  # fmt: skip
-    add_out_dir(parser)
-    parser.add_argument("--resume", action="store_true",
+    models = parser.add_subparsers(
+        dest="model",
+        metavar="MODEL",
+        title="models",
+        description="each with its own settings, `tensorgrad train MODEL --help`; without one, "
+        f"{DEFAULT} in the size that two cores train in minutes",
+        parser_class=type(parser),
+    )
+    for word, job in JOBS.items():
+        sub = models.add_parser(word, help=job.about, description=job.about)
+        add_job(sub, job, None)
+    add_job(parser, JOBS[DEFAULT], PRESET)
+
+
+def add_job(parser: Any, job: Any, preset: str | None) -> None:
+    """The options of one model; none of them has a value where it is not given."""
+    from tensorgrad.models.settings import options
+
+    parser.add_argument("--data", metavar="FILE", default=argparse.SUPPRESS, help=job.reads)
+    parser.add_argument("--out_dir", metavar="DIR", default=argparse.SUPPRESS,
+                        help="the folder of the run (default: out)")  # fmt: skip
+    parser.add_argument("--resume", action="store_true", default=argparse.SUPPRESS,
                         help="go on, exactly, from the checkpoint in --out_dir")  # fmt: skip
-    add_settings(parser.add_argument_group("settings"), options(*SETTINGS))
+    if job.presets:
+        first = preset or next(iter(job.presets))
+        parser.add_argument("--preset", choices=list(job.presets), default=argparse.SUPPRESS,
+                            help=f"settings to begin with (default: {first})")  # fmt: skip
+    values = job.settings({}, preset)
+    known = [o._replace(default=values.get(o.name, o.default)) for o in
+             options(job.config, job.recipe)]  # fmt: skip
+    add_settings(parser.add_argument_group("settings"), known)
 
 
 def run(options: argparse.Namespace) -> None:
-    from tensorgrad.models.training import char_lm
+    from tensorgrad.models.training.job import train
+    from tensorgrad.models.training.ladder import JOBS
 
-    given = {name: v for name, v in vars(options).items() if name not in ("command", *RUN)}
-    char_lm.train(given, options.data, options.out_dir, options.resume)
+    chosen = vars(options)
+    given = {name: v for name, v in chosen.items() if name not in RUN}
+    preset = chosen.get("preset", None if options.model else PRESET)
+    resume = chosen.get("resume", False)
+    train(
+        JOBS[options.model or DEFAULT],
+        given,
+        chosen.get("data"),
+        chosen.get("out_dir", "out"),
+        resume,
+        None if resume else preset,
+    )

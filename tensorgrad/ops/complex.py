@@ -9,13 +9,28 @@ from typing import Any
 
 from tensorgrad.dtypes import category, complex64, complex128, float64
 from tensorgrad.kinds import discrete
+from tensorgrad.op import table
+from tensorgrad.ops import elementwise, products, reduce, select, trigonometry
 from tensorgrad.publish import public, publish
 from tensorgrad.tensor import Operable
+
+TAKEN = """
+    add sub mul div neg square reciprocal abs pow sqrt rsqrt exp expm1 log log2 log10 log1p sin cos
+    tan tanh sinh cosh asin acos atan asinh acosh atanh sigmoid eq ne isnan isinf isfinite isclose
+    zeros_like ones_like logical_and logical_or logical_xor logical_not any all nonzero
+    count_nonzero masked_fill linear_bias
+"""
+"""Ops that take complex numbers beside the linear and bilinear ones."""
+HOMES = (elementwise, products, reduce, select, trigonometry)  # where they are defined
 
 _real = discrete("real", lambda xp, x, /: x.real)
 _imag = discrete("imag", lambda xp, x, /: x.imag)
 _conj = discrete("conj", lambda xp, x, /: xp.conj(x))
 _joined = discrete("complex", lambda xp, real, imag, /: _of_parts(xp, real, imag))
+
+
+for _op in (*TAKEN.split(), "real", "imag", "conj"):
+    table[_op].complexes = True
 
 
 def _of_parts(xp: Any, real: Any, imag: Any) -> Any:

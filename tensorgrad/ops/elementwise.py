@@ -142,6 +142,7 @@ relu = elementwise(
     "relu", lambda xp, x, /: xp.maximum(x, x.dtype.type(0)), floats=False,
     dx=lambda g, out: g * (out > 0),
 )  # fmt: skip
+relu.op.bools = False
 
 # ---- choices; at ties a gradient is shared evenly
 

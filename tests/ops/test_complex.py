@@ -130,6 +130,44 @@ def test_complex_tensors_have_no_gradients():
         lambda: tg.ones(2, requires_grad=True).type(tg.complex128),
         lambda: tg.zeros(2, dtype=tg.complex64).copy_(tg.ones(2, requires_grad=True)),
         lambda: tg.complex(tg.ones(2, requires_grad=True), tg.zeros(2)),
+        lambda: tg.ones(2, requires_grad=True) * 1j,
+        lambda: tg.tensor([1j]) + tg.ones(1, requires_grad=True),
+        lambda: tg.cat([tg.tensor([1j]), tg.ones(1, requires_grad=True)]),
     ):
         with pytest.raises(RuntimeError, match="gradient"):
             call()
+
+
+REFUSED = {
+    "order": lambda t, z: z < z,
+    "maximum": lambda t, z: t.maximum(z, z),
+    "amax": lambda t, z: z.amax(),
+    "max": lambda t, z: z.max(),
+    "sort": lambda t, z: z.sort(),
+    "argmax": lambda t, z: z.argmax(),
+    "floor": lambda t, z: z.floor(),
+    "round": lambda t, z: z.round(),
+    "frac": lambda t, z: z.frac(),
+    "sign": lambda t, z: z.sign(),
+    "relu": lambda t, z: z.relu(),
+    "clamp": lambda t, z: z.clamp(min=0),
+    "erf": lambda t, z: z.erf(),
+    "floor_divide": lambda t, z: z // 2,
+    "remainder": lambda t, z: z % z,
+    "bitwise_and": lambda t, z: z & z,
+    "gelu": lambda t, z: t.nn.functional.gelu(z),
+    "cross_entropy": lambda t, z: t.nn.functional.cross_entropy(z, t.tensor(1)),
+    "number": lambda t, z: t.maximum(t.ones(3), t.tensor(1j)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_order_is_refused(name):
+    with pytest.raises(RuntimeError, match=r"not for complex|not supported|expected floats"):
+        REFUSED[name](tg, tg.from_numpy(Z))
+    assert issubclass(outcome(lambda: REFUSED[name](torch, torch.from_numpy(Z))), RuntimeError)
+
+
+def test_negating_bools_is_refused():
+    with pytest.raises(RuntimeError, match="not for bools"):
+        -tg.tensor([True])

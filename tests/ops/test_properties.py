@@ -32,8 +32,9 @@ from tests.ops.table import ROWS, Row
 from tests.ops.table_conv import ROWS as CONV_ROWS
 from tests.ops.table_more import ROWS as MORE_ROWS
 from tests.ops.table_nn import ROWS as NN_ROWS
+from tests.ops.table_places import ROWS as PLACES_ROWS
 
-ROWS = [*ROWS, *MORE_ROWS, *NN_ROWS, *CONV_ROWS]
+ROWS = [*ROWS, *MORE_ROWS, *PLACES_ROWS, *NN_ROWS, *CONV_ROWS]
 
 rows = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 

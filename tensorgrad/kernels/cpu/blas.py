@@ -16,7 +16,7 @@ from tensorgrad.twins import ask_any
 Array = np.ndarray[Any, np.dtype[Any]]
 
 WORTH = 4_000_000  # multiplications below which one thread is as fast
-FEW = 4  # rows for which there is a kernel
+FEW = 6  # rows for which there is a kernel
 ROWS = 32  # pieces begin at its multiples, so that the numbers do not depend on how many there are
 
 
