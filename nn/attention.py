@@ -15,7 +15,7 @@ from tensorgrad.nn.flash import Pattern, array_of, flash_attention
 from tensorgrad.nn.layers import Dropout, Linear
 from tensorgrad.nn.module import Module
 from tensorgrad.nn.positions import Positions
-from tensorgrad.ops.elementwise import where
+from tensorgrad.ops.choices import where
 from tensorgrad.tensor import Tensor
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from tensorgrad.backend import xp_of
 from tensorgrad.mode import no_grad
-from tensorgrad.ops.elementwise import where
+from tensorgrad.ops.choices import where
 from tensorgrad.random import randperm
 from tensorgrad.tensor import Tensor
 

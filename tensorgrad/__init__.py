@@ -41,6 +41,8 @@ from tensorgrad.mode import (
 from tensorgrad.ops import quick as _quick
 from tensorgrad.ops.activations import *
 from tensorgrad.ops.bits import *
+from tensorgrad.ops.choices import *
+from tensorgrad.ops.compare import *
 from tensorgrad.ops.complex import *
 from tensorgrad.ops.contractions import *
 from tensorgrad.ops.diagonal import *

@@ -20,7 +20,7 @@ from tensorgrad.fit import fit
 from tensorgrad.func.reverse import Reverse, pull
 from tensorgrad.node import Node
 from tensorgrad.op import PICK
-from tensorgrad.ops.elementwise import zeros_like
+from tensorgrad.ops.compare import zeros_like
 from tensorgrad.tensor import Operable, Tensor
 from tensorgrad.tracer import Tracer, new_level
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tensorgrad import func as F
 from tensorgrad import mode
-from tensorgrad.ops.elementwise import ones_like
+from tensorgrad.ops.compare import ones_like
 from tensorgrad.tensor import Operable
 from tensorgrad.tree import leaves, map_tree
 

@@ -11,7 +11,7 @@ from typing import Any
 from tensorgrad.convert import cast
 from tensorgrad.fit import broadcast
 from tensorgrad.func.reverse import transpose
-from tensorgrad.ops.elementwise import zeros_like
+from tensorgrad.ops.compare import zeros_like
 from tensorgrad.tracer import Tracer
 
 

@@ -12,7 +12,7 @@ from tensorgrad.backend import xp_of
 from tensorgrad.dtypes import is_differentiable
 from tensorgrad.func.reverse import Reverse, pull
 from tensorgrad.func.transforms import Fn, grad, jvp, vjp
-from tensorgrad.ops.elementwise import zeros_like
+from tensorgrad.ops.compare import zeros_like
 from tensorgrad.ops.shape import reshape, stack
 from tensorgrad.tensor import Tensor
 from tensorgrad.tracer import Tracer, new_level

@@ -8,7 +8,7 @@ from typing import Any
 from tensorgrad.backward import run
 from tensorgrad.fit import fit
 from tensorgrad.node import Node
-from tensorgrad.ops.elementwise import zeros_like
+from tensorgrad.ops.compare import zeros_like
 from tensorgrad.tracer import Tracer, new_level
 
 

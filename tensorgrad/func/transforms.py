@@ -7,7 +7,7 @@ from typing import Any
 
 from tensorgrad.func.forward import Dual
 from tensorgrad.func.reverse import Reverse, pull
-from tensorgrad.ops.elementwise import zeros_like
+from tensorgrad.ops.compare import zeros_like
 from tensorgrad.tracer import new_level
 from tensorgrad.tree import leaves, map_tree, rebuild
 

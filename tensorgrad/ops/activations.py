@@ -14,7 +14,8 @@ from tensorgrad.backend import is_array
 from tensorgrad.dtypes import bool_, category
 from tensorgrad.inplace import in_place
 from tensorgrad.kinds import elementwise
-from tensorgrad.ops.elementwise import _clip, _clipped, exp, relu, sigmoid, square, tanh, where
+from tensorgrad.ops.choices import _clip, _clipped, where
+from tensorgrad.ops.elementwise import exp, relu, sigmoid, square, tanh
 from tensorgrad.ops.shape import _reshape, _split, one_dim
 from tensorgrad.ops.softmax import softmax
 from tensorgrad.tensor import method

@@ -8,7 +8,9 @@ from typing import Any
 from tensorgrad.backend import xp_of
 from tensorgrad.dtypes import bool_
 from tensorgrad.kinds import fused
-from tensorgrad.ops.elementwise import exp, masked_fill, where, zeros_like
+from tensorgrad.ops.choices import masked_fill, where
+from tensorgrad.ops.compare import zeros_like
+from tensorgrad.ops.elementwise import exp
 from tensorgrad.ops.products import _matmul
 from tensorgrad.ops.reduce import _amax, _sum
 from tensorgrad.ops.shape import _reshape, expand, turn

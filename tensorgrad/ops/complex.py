@@ -10,7 +10,7 @@ from typing import Any
 from tensorgrad.dtypes import category, complex64, complex128, float64
 from tensorgrad.kinds import discrete
 from tensorgrad.op import table
-from tensorgrad.ops import elementwise, products, reduce, select, trigonometry
+from tensorgrad.ops import compare, elementwise, products, reduce, select, trigonometry
 from tensorgrad.publish import public, publish
 from tensorgrad.tensor import Operable
 
@@ -21,7 +21,7 @@ TAKEN = """
     count_nonzero masked_fill linear_bias
 """
 """Ops that take complex numbers beside the linear and bilinear ones."""
-HOMES = (elementwise, products, reduce, select, trigonometry)  # where they are defined
+HOMES = (compare, elementwise, products, reduce, select, trigonometry)  # where they are defined
 
 _real = discrete("real", lambda xp, x, /: x.real)
 _imag = discrete("imag", lambda xp, x, /: x.imag)

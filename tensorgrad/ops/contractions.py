@@ -7,8 +7,10 @@ from string import ascii_letters
 from typing import Any
 
 from tensorgrad.dtypes import category, promote_types
+from tensorgrad.ops.choices import where
+from tensorgrad.ops.compare import ones_like
 from tensorgrad.ops.diagonal import _diagonal
-from tensorgrad.ops.elementwise import add, mul, ones_like, where
+from tensorgrad.ops.elementwise import add, mul
 from tensorgrad.ops.products import _matmul, _same_rank, bmm, dot, mm, mv, outer
 from tensorgrad.ops.reduce import _sum
 from tensorgrad.ops.shape import _permute, _reshape, all_dims, broadcast

@@ -11,8 +11,10 @@ import numpy as np
 from tensorgrad.convert import cast
 from tensorgrad.dtypes import as_dtype, category, promote_types
 from tensorgrad.kinds import discrete, general
+from tensorgrad.ops.choices import where
+from tensorgrad.ops.compare import ones_like
 from tensorgrad.ops.diagonal import _diagonal, _on_diagonal, _tril
-from tensorgrad.ops.elementwise import abs, ones_like, where
+from tensorgrad.ops.elementwise import abs
 from tensorgrad.ops.indexing import _slice
 from tensorgrad.ops.products import _matmul
 from tensorgrad.ops.reduce import _norm, _sum, amax, amin

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.dtypes import category
-from tensorgrad.ops import elementwise as E
+from tensorgrad.ops import choices, compare
 from tensorgrad.ops.activations import _logsigmoid, on_floats
+from tensorgrad.ops.choices import clamp_min, where
 from tensorgrad.ops.contractions import einsum
-from tensorgrad.ops.elementwise import clamp_min, exp, log, log1p, sqrt, square, where
+from tensorgrad.ops.elementwise import exp, log, log1p, sqrt, square
 from tensorgrad.ops.norms import _at_least, pairwise_distance
 from tensorgrad.ops.reduce import _sum
 from tensorgrad.ops.shape import unsqueeze
@@ -70,7 +71,7 @@ _huber = on_floats(
     lambda xp, x, /, delta: xp.where(
         xp.abs(x) < delta, 0.5 * x * x, delta * (xp.abs(x) - 0.5 * delta)
     ),
-    dx=lambda g, x, delta: g * E._clip(x, -delta, delta),
+    dx=lambda g, x, delta: g * choices._clip(x, -delta, delta),
 )  # fmt: skip
 
 
@@ -96,9 +97,7 @@ def huber_loss(
     return reduced(name, _weighted(name, loss, weight, input), reduction)
 
 
-def smooth_l1_loss(
-    input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0
-) -> Any:
+def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0) -> Any:
     """loss = d^2 / (2 beta) where d = |x - y| < beta, else d - beta / 2.  Girshick 2015."""
     name = "smooth_l1_loss"
     if beta < 0:
@@ -164,9 +163,7 @@ _x_log_x = on_floats(
 )  # fmt: skip
 
 
-def kl_div(
-    input: Any, target: Any, *, reduction: str = "mean", log_target: bool = False
-) -> Any:
+def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool = False) -> Any:
     """loss = y (log y - x) for log-probabilities x and probabilities y; log_target: y is log y.
 
     reduction "batchmean" divides the sum by the number of samples, which is the divergence of
@@ -211,7 +208,7 @@ def gaussian_nll_loss(
     """
     name = "gaussian_nll_loss"
     if isinstance(var, float):
-        var = E.ones_like(input) * var
+        var = compare.ones_like(input) * var
     elif var.shape == input.shape[:-1]:
         var = unsqueeze(var, -1)
     elif var.shape != input.shape and (
@@ -291,7 +288,7 @@ def triplet_margin_loss(
     near = pairwise_distance(anchor, positive, p, eps)
     far = pairwise_distance(anchor, negative, p, eps)
     if swap:
-        far = E.minimum(far, pairwise_distance(positive, negative, p, eps))
+        far = choices.minimum(far, pairwise_distance(positive, negative, p, eps))
     return reduced(name, clamp_min(margin + near - far, 0), reduction)
 
 

@@ -14,7 +14,8 @@ from tensorgrad.convert import cast
 from tensorgrad.dtypes import category, float32, result_type
 from tensorgrad.kinds import elementwise, fused
 from tensorgrad.memory import stamp
-from tensorgrad.ops.elementwise import clamp_min, rsqrt, square
+from tensorgrad.ops.choices import clamp_min
+from tensorgrad.ops.elementwise import rsqrt, square
 from tensorgrad.ops.layer_norm import _rows
 from tensorgrad.ops.reduce import _count, _is_half, _mean, _sum, norm
 from tensorgrad.ops.shape import _reshape, all_dims

@@ -10,8 +10,9 @@ from tensorgrad import memory
 from tensorgrad.convert import cast
 from tensorgrad.dtypes import int64
 from tensorgrad.kinds import linear
+from tensorgrad.ops.choices import where
+from tensorgrad.ops.compare import ones_like
 from tensorgrad.ops.diagonal import _diagonal, _on_diagonal
-from tensorgrad.ops.elementwise import ones_like, where
 from tensorgrad.ops.indexing import _plain, _set_item, _slice, _take, select
 from tensorgrad.ops.shape import _reshape, one_dim
 from tensorgrad.ops.windows import wide

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorgrad.ops import activations, elementwise
+from tensorgrad.ops import activations, choices, elementwise
 from tensorgrad.twins import quicken
 
 SMALL = 512
@@ -21,10 +21,10 @@ for _op, _name, *_slopes in (
     (elementwise.sigmoid, "map_sigmoid", "map_sigmoid_slope"),
     (activations._silu, "map_silu", "map_silu_slope"),
     (activations._hardtanh, "map_clamp", None),
-    (elementwise._clip, "map_clamp", "map_clamp_slope"),
-    (elementwise._where, "map_where", None, "map_where_slope", "map_where_not_slope"),
-    (elementwise.maximum, None, "map_maximum_slope", "map_minimum_slope"),
-    (elementwise.minimum, None, "map_minimum_slope", "map_maximum_slope"),
+    (choices._clip, "map_clamp", "map_clamp_slope"),
+    (choices._where, "map_where", None, "map_where_slope", "map_where_not_slope"),
+    (choices.maximum, None, "map_maximum_slope", "map_minimum_slope"),
+    (choices.minimum, None, "map_minimum_slope", "map_maximum_slope"),
 ):
     quicken(_op, _name, *_slopes, least=SMALL)
 for _op, _name, *_slopes in (

@@ -13,7 +13,9 @@ import numpy as np
 from tensorgrad.convert import cast
 from tensorgrad.dtypes import as_dtype, category, float32, float64, int64, uint8
 from tensorgrad.kinds import discrete, elementwise, general, linear
-from tensorgrad.ops.elementwise import abs, ones_like, sign, square, where, zeros_like
+from tensorgrad.ops.choices import where
+from tensorgrad.ops.compare import ones_like, zeros_like
+from tensorgrad.ops.elementwise import abs, sign, square
 from tensorgrad.ops.shape import _reshape, all_dims, cat, one_dim, split
 from tensorgrad.publish import public, publish
 from tensorgrad.twins import ask

@@ -8,7 +8,8 @@ import numpy as np
 
 from tensorgrad.dtypes import bool_, category
 from tensorgrad.kinds import discrete, general
-from tensorgrad.ops.elementwise import exp, where
+from tensorgrad.ops.choices import where
+from tensorgrad.ops.elementwise import exp
 from tensorgrad.ops.reduce import _is_half, numpy_names
 from tensorgrad.ops.select import ValuesAndIndices, _picked
 from tensorgrad.ops.shape import _flip, _reshape, cat, one_dim, split

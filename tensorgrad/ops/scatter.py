@@ -9,7 +9,8 @@ import numpy as np
 from tensorgrad.backend import is_array, move
 from tensorgrad.dtypes import category
 from tensorgrad.kinds import linear
-from tensorgrad.ops.elementwise import masked_fill, where, zeros_like
+from tensorgrad.ops.choices import masked_fill, where
+from tensorgrad.ops.compare import zeros_like
 from tensorgrad.ops.indexing import (
     _common,
     _corner,

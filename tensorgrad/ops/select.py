@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from tensorgrad.backend import xp_of
 from tensorgrad.dtypes import category, float32
 from tensorgrad.kinds import discrete
-from tensorgrad.ops.elementwise import maximum, minimum
+from tensorgrad.ops.choices import maximum, minimum
 from tensorgrad.ops.indexing import _gather, _slice
 from tensorgrad.ops.reduce import _argmax, _argmin, _not_empty, amax, amin, numpy_names
 from tensorgrad.ops.shape import _reshape, one_dim

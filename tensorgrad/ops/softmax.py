@@ -10,7 +10,9 @@ from tensorgrad.backend import is_array, xp_of
 from tensorgrad.convert import cast
 from tensorgrad.dtypes import as_dtype, category, float32, float64
 from tensorgrad.kinds import fused
-from tensorgrad.ops.elementwise import exp, log, where, zeros_like
+from tensorgrad.ops.choices import where
+from tensorgrad.ops.compare import zeros_like
+from tensorgrad.ops.elementwise import exp, log
 from tensorgrad.ops.indexing import _gather
 from tensorgrad.ops.reduce import _amax, _restore, _sum, _total, all_dims, numpy_names
 from tensorgrad.ops.shape import _reshape, one_dim

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.kinds import elementwise
-from tensorgrad.ops.elementwise import _alike, _special, exp, log, where, zeros_like
+from tensorgrad.ops.choices import _alike, where
+from tensorgrad.ops.compare import zeros_like
+from tensorgrad.ops.elementwise import _special, exp, log
 from tensorgrad.publish import public, publish
 from tensorgrad.tensor import Operable
 

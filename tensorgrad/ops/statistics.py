@@ -9,7 +9,9 @@ import numpy as np
 from tensorgrad.convert import cast, tensor
 from tensorgrad.dtypes import as_dtype, bool_, category, float32, float64, int32, int64
 from tensorgrad.kinds import discrete, general
-from tensorgrad.ops.elementwise import ceil, floor, isnan, lerp, round, where
+from tensorgrad.ops.choices import where
+from tensorgrad.ops.compare import isnan
+from tensorgrad.ops.elementwise import ceil, floor, lerp, round
 from tensorgrad.ops.indexing import _gather
 from tensorgrad.ops.reduce import _prepared, _sum, norm, numpy_names
 from tensorgrad.ops.select import ValuesAndIndices, _picked, _sortable, sort

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tensorgrad.kinds import elementwise
-from tensorgrad.ops.elementwise import rsqrt, where
+from tensorgrad.ops.choices import where
+from tensorgrad.ops.elementwise import rsqrt
 from tensorgrad.publish import publish
 
 asin = elementwise("asin", "arcsin", dx=lambda g, x: g * rsqrt(1 - x * x))
