@@ -22,6 +22,7 @@ HEAVY = {
 }
 # Where the name that is imported is not the name that is installed.
 DISTRIBUTIONS = {
+    "tiktoken_ext": "tiktoken",
     "cudnn": "nvidia-cudnn-frontend",
     "cupy": "cupy-cuda12x",
     "cupy_backends": "cupy-cuda12x",
