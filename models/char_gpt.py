@@ -5,6 +5,7 @@ Attention: Vaswani et al. 2017.  Norms before the layers, as in GPT-2: Radford e
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import tensorgrad as tg
@@ -24,6 +25,11 @@ class CharGPTConfig(Settings):
     n_head: int = setting(4, "attention heads in a block", least=1)
     n_embd: int = setting(128, "width: numbers that stand for a character", least=1)
     dropout: float = setting(0.0, "share of activations dropped in training", least=0, below=1)
+    tied: bool = setting(False, "the head's weights are the embeddings, as in GPT-2")
+    head_bias: bool = setting(True, "the head has a bias")
+    scaled_init: bool = setting(
+        False, "first weights of what is added to x over sqrt(2 n_layer), as in GPT-2"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,8 +42,32 @@ class CharGPTConfig(Settings):
             )
 
 
+class Head(nn.Module):
+    """softmax(q kT / sqrt(D)) v: each character sees itself and what came before.
+
+    One head as one writes it first, from n_embd to D = n_embd / n_head numbers.  MultiHeadAttention
+    computes all of them at once, and the weights below are rows of its `qkv`.
+    """
+
+    def __init__(self, config: CharGPTConfig) -> None:
+        super().__init__()
+        head_size = config.n_embd // config.n_head
+        self.query = nn.Linear(config.n_embd, head_size, bias=False)
+        self.key = nn.Linear(config.n_embd, head_size, bias=False)
+        self.value = nn.Linear(config.n_embd, head_size, bias=False)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, T, C) -> (B, T, D)
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        scores = q @ k.transpose(1, 2) * k.shape[-1] ** -0.5  # (B, T, T): who looks at whom
+        future = tg.ones(x.shape[1], x.shape[1], dtype=tg.bool, device=x.device).triu(1)
+        weights = F.softmax(scores.masked_fill(future, -math.inf), -1)  # each row sums to one
+        x = self.drop(weights) @ v
+        return x
+
+
 class MultiHeadAttention(nn.Module):
-    """softmax(q kT / sqrt(D)) v in each head: each character sees itself and what came before."""
+    """n_head times Head, side by side, and a projection that mixes what they found."""
 
     def __init__(self, config: CharGPTConfig) -> None:
         super().__init__()
@@ -59,7 +89,7 @@ class MultiHeadAttention(nn.Module):
         return x
 
 
-class MLP(nn.Module):
+class FeedForward(nn.Module):
     """proj(relu(fc(x))): each character by itself, four times as wide inside."""
 
     def __init__(self, config: CharGPTConfig) -> None:
@@ -82,7 +112,7 @@ class Block(nn.Module):
         self.ln_1 = nn.LayerNorm(config.n_embd)
         self.attn = MultiHeadAttention(config)
         self.ln_2 = nn.LayerNorm(config.n_embd)
-        self.mlp = MLP(config)
+        self.mlp = FeedForward(config)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T, C) -> (B, T, C)
         x = x + self.attn(self.ln_1(x))
@@ -103,8 +133,15 @@ class CharGPT(nn.Module):
         self.drop = nn.Dropout(config.dropout)
         self.blocks = nn.Sequential(*(Block(config) for _ in range(config.n_layer)))
         self.ln_f = nn.LayerNorm(config.n_embd)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=config.head_bias)
         self.apply(self.init_weights)
+        if config.scaled_init:
+            std = 0.02 / math.sqrt(2 * config.n_layer)
+            for block in self.blocks:
+                nn.init.normal_(block.attn.proj.weight, std=std)
+                nn.init.normal_(block.mlp.proj.weight, std=std)
+        if config.tied:
+            self.lm_head.weight = self.wte.weight
 
     @staticmethod
     def init_weights(module: nn.Module) -> None:

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import harness, importtime, memory, overhead, peak_memory, report
+from benchmarks import harness, importtime, ladder, memory, overhead, peak_memory, report
 from benchmarks.harness import Pair, Side, check, geometric_mean, interleave
 from benchmarks.ours import SIDE as OURS
 from benchmarks.programs import (
@@ -394,6 +394,57 @@ def test_overhead_from_end_to_end(tmp_path: Path, capsys):
     assert found["makemore"]["rounds"] == 2
     printed = capsys.readouterr().out
     assert "target at most 0.75" in printed and "20 losses equal within" in printed
+
+
+@pytest.mark.parametrize("name", ladder.MODELS)
+def test_the_ladder_trains_the_same_on_both_sides(name: str):
+    """From the same weights, on the same batches, by the same recipe: the same losses."""
+    a, b = ladder.text_sides(None) if name == "char-gpt" else ladder.word_sides(name, None)
+    n = 3 if name == "char-gpt" else 50
+    losses, expected = [a.step() for _ in range(n)], [b.step() for _ in range(n)]
+    check(losses, expected, 1e-4)
+    assert len(set(losses)) == n and np.mean(losses[-5:]) < losses[0]
+    a.block(2)
+    b.block(2)
+    check(a.step(), b.step(), 1e-4)
+
+
+def test_the_ladder_from_end_to_end(tmp_path: Path, capsys):
+    file = tmp_path / "ladder.json"
+    ladder.main(["mlp", "--quick", "--json", str(file)])
+    found = json.loads(file.read_text())
+    (row,) = found["rows"]
+    assert (row["model"], row["rounds"], found["full"]) == ("mlp", 11, None)
+    assert "mlp: " in (printed := capsys.readouterr().out) and "target at most 0.75" in printed
+    with pytest.raises(SystemExit):
+        ladder.main(["mpl"])
+    assert "mpl: choose from mlp, wavenet, char-gpt" in capsys.readouterr().err
+
+
+def test_a_whole_training_is_timed_in_turns(monkeypatch, capsys):
+    """Each side takes every step once, a hundred at a time, and is judged by its own model."""
+    log: list[tuple[str, int]] = []
+
+    def steps(name: str, val: float) -> ladder.Steps:
+        return ladder.Steps(lambda: 0.0, lambda n: log.append((name, n)), lambda: val)
+
+    monkeypatch.setattr(ladder, "text_sides", lambda file: (None, None))
+    monkeypatch.setattr(ladder, "settled", lambda *_: "1, 1")
+    found = ladder.trained(steps("a", 1.88), steps("b", 1.89), OURS, TORCH, 400)
+    assert log == [("a", 100), ("b", 100), ("b", 100), ("a", 100)] * 2
+    assert (found["ours_val"], found["rival_val"]) == (1.88, 1.89)
+    assert "validation loss 1.8800" in capsys.readouterr().out
+
+
+def test_the_ladders_rates_are_the_trainers():
+    """Warm-up, cosine, end: what the rival is told is what our trainer takes."""
+    recipe = ladder.Recipe(max_iters=9, warmup_iters=3, eval_interval=9, eval_iters=1, batch_size=1)
+    corpus = ladder.Corpus(ladder.default_text())
+    model = ladder.CharGPT(ladder.CharGPTConfig(len(corpus.vocab), 8, 1, 1, 4))
+    trainer = ladder.Trainer(model, recipe, corpus.windows(8, 1))
+    taken = [step.lr for step in trainer.steps()]
+    assert len(set(taken)) > 5 and max(taken) == pytest.approx(recipe.learning_rate)
+    assert ladder.schedule(recipe) == pytest.approx(taken)
 
 
 def test_the_runner_refuses_in_sentences(tmp_path: Path, capsys):

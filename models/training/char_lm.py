@@ -1,10 +1,11 @@
-"""The main job: text in; losses, a picture, a checkpoint and a sample out; and samples later."""
+"""Models of text, a character at a time: their corpus, what is told of them, and how they write."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,111 @@ import numpy as np
 import tensorgrad as tg
 from tensorgrad.data import CharVocab, default_text, read_text
 from tensorgrad.models.char_gpt import CharGPT, CharGPTConfig
-from tensorgrad.models.settings import divided
+from tensorgrad.models.training import job as jobs
 from tensorgrad.models.training.corpus import Corpus
 from tensorgrad.models.training.folder import RunFolder
-from tensorgrad.models.training.picture import plot_losses
-from tensorgrad.models.training.progress import Progress
+from tensorgrad.models.training.job import History, Job
 from tensorgrad.models.training.recipe import Recipe
-from tensorgrad.models.training.stopping import Stopped, stop_requests
+from tensorgrad.models.training.source import located
 from tensorgrad.models.training.trainer import Trainer
 from tensorgrad.rng import Generator
-from tensorgrad.serialization import CheckpointError
 
-KIND = "char GPT"
-SETTINGS = (CharGPTConfig, Recipe)
-History = list[dict[str, Any]]
+
+@dataclass(frozen=True)
+class TextJob(Job):
+    """A GPT on a text, cut in nine tenths to train on and one to validate on."""
+
+    reads = (
+        "a text in UTF-8, or `shakespeare`, which is downloaded (default: the help topics of "
+        "Python)"
+    )
+
+    def corpus(self, data: Any, recipe: Any) -> Corpus:
+        path = located(data)
+        return Corpus(default_text() if path is None else read_text(path), path)
+
+    def trainer(self, model: Any, recipe: Any, corpus: Any) -> Trainer:
+        windows = corpus.windows(model.config.block_size, recipe.batch_size)
+        return Trainer(model, recipe, windows)
+
+    def introduction(self, corpus: Any, model: Any, recipe: Any) -> Iterator[str]:
+        text, c = corpus.text, model.config
+        count = sum(p.numel() for p in model.parameters())
+        yield (
+            f"text: {text.name}, {text.n_chars:,} characters, {text.n_symbols:,} of them different"
+        )
+        yield f"sha256: {text.sha256}"
+        yield (
+            f"model: {self.kind} of {count:,} parameters (n_layer {c.n_layer}, n_head {c.n_head}, "
+            f"n_embd {c.n_embd}, block_size {c.block_size})"
+        )
+        yield (
+            f"to beat: {corpus.bigram:.4f} nats per character, the validation loss of a bigram "
+            f"model (knowing nothing: {math.log(c.vocab_size):.4f})"
+        )
+        yield (
+            f"training: {recipe.max_iters:,} steps of {recipe.batch_size} x {c.block_size} "
+            f"characters on {recipe.device}; the first compiles kernels"
+        )
+
+    def conclusion(self, last: dict[str, Any], corpus: Any, seconds: float) -> Iterator[str]:
+        yield (
+            f"validation loss {last['val_loss']:.4f} nats per character, training "
+            f"{last['train_loss']:.4f}, bigram model {corpus.bigram:.4f}; {seconds:.0f} s of "
+            "training"
+        )
+
+    def marks(self, corpus: Any) -> dict[str, float]:
+        return {"bigram model": corpus.bigram}
+
+    def vocabulary(self, saved: Mapping[str, Any]) -> CharVocab:
+        return CharVocab.from_dict(saved["vocab"])
+
+    def write(
+        self, model: Any, vocab: Any, generator: Any, start: str | None = None,
+        count: int | None = None, length: int | None = None, temperature: float | None = None,
+        top_k: int | None = None,
+    ) -> str:  # fmt: skip
+        n = 500 if length is None else length
+        heat = 0.8 if temperature is None else temperature
+        texts = (
+            continuation(model, vocab, start, n, heat, top_k, generator)
+            for _ in range(1 if count is None else count)
+        )
+        return ("\n" + "-" * 40 + "\n").join(texts)
+
+    def command(self) -> str:
+        return super().command() if self.word != "char-gpt" else "tensorgrad train"
+
+    def sample(self, model: Any, vocab: Any, recipe: Any, generator: Any) -> str:
+        return self.write(model, vocab, generator, length=recipe.sample_length).strip()
+
+
+CPU = {
+    "block_size": 64, "n_layer": 4, "n_head": 4, "n_embd": 128, "dropout": 0.0, "batch_size": 12,
+    "max_iters": 2000, "learning_rate": 1e-3, "min_lr": 1e-4, "warmup_iters": 100,
+    "decay_lr": True, "weight_decay": 0.1, "beta2": 0.99, "grad_clip": 1.0, "eval_interval": 250,
+    "eval_iters": 20, "log_interval": 1,
+}  # fmt: skip
+"""nanoGPT's recipe for a laptop's processor, as its README has it."""
+
+LECTURE = {
+    "block_size": 256, "n_layer": 6, "n_head": 6, "n_embd": 384, "dropout": 0.2, "batch_size": 64,
+    "max_iters": 5000, "learning_rate": 3e-4, "decay_lr": False, "weight_decay": 0.01,
+    "beta2": 0.999, "grad_clip": 0.0, "eval_interval": 500, "eval_iters": 200, "log_interval": 10,
+}  # fmt: skip
+"""That of the lecture, for a GPU: 10.8 million parameters, a constant rate, no clipping."""
+
+CHAR_GPT = TextJob(
+    "char-gpt",
+    "char GPT",
+    "a GPT of characters, as large as the lecture's; --preset=nanogpt-cpu for a small one",
+    CharGPT,
+    CharGPTConfig,
+    Recipe,
+    LECTURE,
+    {"lecture": LECTURE, "nanogpt-cpu": CPU},
+)
 
 
 def train(
@@ -34,141 +126,17 @@ def train(
     out_dir: str | os.PathLike[str] = "out",
     resume: bool = False,
 ) -> History:
-    """Train a CharGPT on a text file, or on Python's own help; returns what each step told.
-
-    given: settings (of CharGPTConfig and Recipe) other than the defaults or, with `resume`, other
-    than those of the checkpoint in out_dir.  Whatever cannot be raises before a file is touched.
-    """
-    folder = RunFolder(out_dir)
-    saved = folder.load(KIND) if resume else None
-    if saved is not None:
-        data = saved["text"]["path"] if data is None else data
-        given = {**saved["config"], **saved["recipe"], **(given or {})}
-    sizes, rates = divided(given or {}, *SETTINGS)
-    recipe = Recipe(**rates)
-    tg.empty(0, device=recipe.device)  # which says at once why there is no such device
-
-    corpus = Corpus(default_text() if data is None else read_text(data))
-    config = CharGPTConfig(**{**sizes, "vocab_size": len(corpus.vocab)})
-    windows = corpus.windows(config.block_size, recipe.batch_size)
-    tg.manual_seed(recipe.seed)
-    model = CharGPT(config).to(recipe.device)
-    trainer = Trainer(model, recipe, windows)
-    for line in introduction(corpus, model, recipe):
-        print(line)
-    if saved is not None:
-        continue_from(saved, trainer, corpus, config)
-        folder.resume(trainer.step)
-        print(f"resuming after step {trainer.step}")
-    elif (earlier := folder.begin()) is not None:
-        print(f"an earlier run is kept in {earlier}")
-
-    where = None if data is None else os.path.abspath(data)
-    about = {
-        "kind": KIND,
-        "config": config.to_dict(),
-        "recipe": recipe.to_dict(),
-        "vocab": corpus.vocab.to_dict(),
-        "text": {"path": where, "name": corpus.text.name, "sha256": corpus.text.sha256},
-    }
-    run(trainer, folder, about)
-
-    history = folder.history()
-    plot_losses(history, {"bigram model": corpus.bigram}, folder.picture)
-    for line in conclusion(history, corpus, folder):
-        print(line)
-    generator = Generator(recipe.device).manual_seed(recipe.seed)
-    text = continuation(model, corpus.vocab, None, recipe.sample_length, generator=generator)
-    print(f"a sample:\n\n{text.strip()}\n\nmore of it: tensorgrad sample --out_dir {out_dir}")
-    return history
-
-
-def run(trainer: Trainer, folder: RunFolder, about: Mapping[str, Any]) -> None:
-    """Train to the end: note every step, save at each evaluation, and where asked to stop."""
-    total = trainer.recipe.max_iters
-    with stop_requests() as asked, Progress(trainer.recipe, trainer.step) as progress:
-        for step in trainer.steps():
-            folder.note(step)
-            progress.show(step)
-            stopping = asked and step.step < total
-            if stopping or step.val_loss is not None:
-                folder.save({**about, "trainer": trainer.state()})
-            if stopping:
-                raise Stopped(
-                    f"stopped after step {step.step} of {total}, and saved; go on with: "
-                    f"tensorgrad train --resume --out_dir {folder.path}",
-                    asked[0],
-                )
-
-
-def continue_from(
-    saved: Mapping[str, Any], trainer: Trainer, corpus: Corpus, config: CharGPTConfig
-) -> None:
-    """Put the trainer where the checkpoint's was; ValueError where that cannot be."""
-    if CharVocab.from_dict(saved["vocab"]) != corpus.vocab:
-        raise CheckpointError(
-            f"the checkpoint learnt the characters of {saved['text']['name']!r}, and those of "
-            f"{corpus.text.name!r} are others; resume with the same --data, or train anew"
-        )
-    for name, size in config.to_dict().items():
-        if size != saved["config"][name]:
-            raise ValueError(
-                f"the checkpoint's model has {name} {saved['config'][name]}, so it cannot go on "
-                f"with {size}; leave the option out, or train anew without --resume"
-            )
-    trainer.load_state(saved["trainer"])
-    if trainer.step >= trainer.recipe.max_iters:
-        raise ValueError(
-            f"nothing to do: the checkpoint is at step {trainer.step} of max_iters "
-            f"{trainer.recipe.max_iters}; a larger --max_iters goes on"
-        )
-    if saved["text"]["sha256"] != corpus.text.sha256:
-        print("note: this is not the text that the checkpoint was trained on until now")
-
-
-def introduction(corpus: Corpus, model: CharGPT, recipe: Recipe) -> Iterator[str]:
-    """What is trained, on what, and what is to be beaten."""
-    text, c = corpus.text, model.config
-    count = sum(p.numel() for p in model.parameters())
-    yield f"text: {text.name}, {text.n_chars:,} characters, {text.n_symbols:,} of them different"
-    yield f"sha256: {text.sha256}"
-    yield (
-        f"model: {KIND} of {count:,} parameters (n_layer {c.n_layer}, n_head {c.n_head}, "
-        f"n_embd {c.n_embd}, block_size {c.block_size})"
-    )
-    yield (
-        f"to beat: {corpus.bigram:.4f} nats per character, the validation loss of a bigram model "
-        f"(knowing nothing: {math.log(c.vocab_size):.4f})"
-    )
-    yield (
-        f"training: {recipe.max_iters:,} steps of {recipe.batch_size} x {c.block_size} characters "
-        f"on {recipe.device}; the first compiles kernels"
-    )
-
-
-def conclusion(history: History, corpus: Corpus, folder: RunFolder) -> Iterator[str]:
-    """What came of it, and where it lies."""
-    last, seconds = history[-1], sum(step["seconds"] for step in history)
-    yield (
-        f"validation loss {last['val_loss']:.4f} nats per character, training "
-        f"{last['train_loss']:.4f}, bigram model {corpus.bigram:.4f}; {seconds:.0f} s of training"
-    )
-    yield f"wrote {folder.checkpoint}, {folder.losses}, {folder.picture}"
-
-
-# ---- sampling
+    """The job that needs no choice: a small CharGPT, as `tensorgrad train` trains it."""
+    return jobs.train(CHAR_GPT, given, data, out_dir, resume, None if resume else "nanogpt-cpu")
 
 
 def restored(out_dir: str | os.PathLike[str], device: str = "cpu") -> tuple[CharGPT, CharVocab]:
-    """The model of a checkpoint, in evaluation mode, and its vocabulary."""
-    saved = RunFolder(out_dir).load(KIND)
-    model = CharGPT(CharGPTConfig.from_dict(saved["config"]))
-    model.load_state_dict(saved["trainer"]["model"])
-    return model.to(device).eval(), CharVocab.from_dict(saved["vocab"])
+    """The CharGPT of a checkpoint, in evaluation mode, and its vocabulary."""
+    return jobs.restored(CHAR_GPT, RunFolder(out_dir).load(CHAR_GPT.kind), device)
 
 
 def continuation(
-    model: CharGPT,
+    model: Any,
     vocab: CharVocab,
     start: str | None,
     length: int,

@@ -13,7 +13,8 @@ from tensorgrad.rng import Generator
 class Corpus:
     """`ids["train"]` is the first nine tenths of the text, `ids["val"]` the rest."""
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: Text, path: Any = None) -> None:
+        self.path = path  # of the file that resuming reads again, or None for the default text
         self.text, self.vocab = text, CharVocab.from_text(text.text)
         train, val = split(self.vocab.encode(text.text))
         self.ids = {"train": train, "val": val}

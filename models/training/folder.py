@@ -75,16 +75,26 @@ class RunFolder:
         """Replace the checkpoint."""
         save_tree(self.checkpoint, state)
 
-    def load(self, kind: str) -> dict[str, Any]:
-        """The checkpoint.  FileNotFoundError where there is none, CheckpointError for a bad one."""
+    def load(self, kind: str | None = None) -> dict[str, Any]:
+        """The checkpoint, of a model of this kind or of any.
+
+        FileNotFoundError where there is none, CheckpointError for a bad one or another kind's.
+        """
         if not self.checkpoint.exists():
             raise FileNotFoundError(
                 f"there is no checkpoint {str(self.checkpoint)!r}; `tensorgrad train --out_dir "
                 f"{self.path}` makes one"
             )
         state: Any = load_tree(self.checkpoint)
-        if not isinstance(state, dict) or PARTS - state.keys() or state["kind"] != kind:
-            raise CheckpointError(f"{str(self.checkpoint)!r} is not the checkpoint of a {kind}")
+        if not isinstance(state, dict) or PARTS - state.keys():
+            raise CheckpointError(
+                f"{str(self.checkpoint)!r} is not the checkpoint of a {kind or 'model of language'}"
+            )
+        if kind not in (None, state["kind"]):
+            raise CheckpointError(
+                f"{str(self.checkpoint)!r} is not the checkpoint of a {kind} but of a "
+                f"{state['kind']}; name that model, or another --out_dir"
+            )
         return state
 
 

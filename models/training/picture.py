@@ -11,11 +11,15 @@ from tensorgrad.atomic import replacing
 
 
 def plot_losses(
-    history: Sequence[dict[str, Any]], marks: dict[str, float], path: str | os.PathLike[str]
+    history: Sequence[dict[str, Any]],
+    marks: dict[str, float],
+    path: str | os.PathLike[str],
+    title: str = "",
 ) -> None:
     """Draw the steps' losses, their moving mean, the evaluations, and `marks` as level lines.
 
-    history: dicts with step and loss, some with train_loss and val_loss.  A PNG, replaced whole.
+    history: dicts with step and loss, some with train_loss and val_loss; where an entry tells the
+    mean of several steps, that is the line.  A PNG, replaced whole.
     """
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
@@ -23,8 +27,12 @@ def plot_losses(
     evaluated = [s for s in history if "val_loss" in s]
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
-    axes.plot(x, y, color="#c6dbef", linewidth=0.8, label="loss of each batch")
-    axes.plot(x, smoothed(y), color="#2171b5", linewidth=1.8, label="moving mean")
+    several = x[0]
+    if several == 1:
+        axes.plot(x, y, color="#c6dbef", linewidth=0.8, label="loss of each batch")
+        axes.plot(x, smoothed(y), color="#2171b5", linewidth=1.8, label="moving mean")
+    else:
+        axes.plot(x, y, color="#2171b5", linewidth=1.8, label=f"mean loss of {several:,} batches")
     if evaluated:
         at, val = [s["step"] for s in evaluated], [s["val_loss"] for s in evaluated]
         axes.plot(at, val, "o-", color="#d94801", markersize=5, label="validation")
@@ -39,7 +47,9 @@ def plot_losses(
             textcoords="offset points", ha="right", color="#737373", fontsize=9,
         )  # fmt: skip
     axes.set_xlim(0, x[-1])
+    axes.set_title(title, loc="left", fontsize=11, pad=22)
     axes.set_xlabel("step")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylabel("nats per character")
     axes.grid(axis="y", color="#eeeeee")
     axes.set_axisbelow(True)

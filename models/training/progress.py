@@ -7,14 +7,13 @@ from shutil import get_terminal_size
 from types import TracebackType
 from typing import Any
 
-from tensorgrad.models.training.recipe import Recipe
 from tensorgrad.models.training.trainer import Step
 
 
 class Progress:
     """Shows steps as they come, and closes the bar at the end of its with-block."""
 
-    def __init__(self, recipe: Recipe, done: int = 0) -> None:
+    def __init__(self, recipe: Any, done: int = 0) -> None:
         self.recipe = recipe
         self.bar: Any = None
         if sys.stderr.isatty():
@@ -34,11 +33,18 @@ class Progress:
         evaluated = step.val_loss is not None
         if self.bar is not None:
             self.bar.set_postfix_str(f"loss {step.loss:.3f}", refresh=False)
-            self.bar.update()
+            self.bar.update(step.step - self.bar.n)
             if evaluated:
                 self.bar.write(line(step, self.recipe.max_iters), file=sys.stderr)
         elif evaluated or step.step == 1 or step.step % self.recipe.log_interval == 0:
             print(line(step, self.recipe.max_iters), flush=True)
+
+    def say(self, text: str) -> None:
+        """A text between the steps."""
+        if self.bar is not None:
+            self.bar.write(text, file=sys.stderr)
+        else:
+            print(text, flush=True)
 
     def __enter__(self) -> Progress:
         return self
@@ -55,10 +61,10 @@ class Progress:
 
 def line(step: Step, total: int) -> str:
     """A step in one line, as llm.c writes it."""
-    parts = [
-        f"step {step.step}/{total}",
-        f"loss {step.loss:.4f}",
-        f"norm {step.grad_norm:.2f}",
+    parts = [f"step {step.step}/{total}", f"loss {step.loss:.4f}"]
+    if step.grad_norm is not None:
+        parts.append(f"norm {step.grad_norm:.2f}")
+    parts += [
         f"lr {step.lr:.1e}",
         f"{1e3 * step.seconds:.0f} ms",
         f"{step.tokens / step.seconds / 1e3:.1f}k tok/s",

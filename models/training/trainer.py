@@ -1,4 +1,4 @@
-"""The training loop: a batch, its loss, the gradient, a clipped step of AdamW; evaluations."""
+"""The training loop of models of text: a batch, its loss, the gradient, a clipped step of AdamW."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Step:
 
     step: int
     loss: float
-    grad_norm: float
+    grad_norm: float | None
     lr: float
     seconds: float
     tokens: int
@@ -112,13 +112,11 @@ class Trainer:
         Weights, moments, the place in the stream of batches, the generators of dropout.  Rates and
         betas are not state: the recipe has them, and one that has changed is obeyed.
         """
-        kinds = {"cpu", tg.device(self.recipe.device).type}
         return {
             "step": self.step,
             "model": arrays(self.model.state_dict()),
             "moments": arrays(self.optimizer.state_dict()["state"]),
-            "batches": self.batches.get_state(),
-            "generators": {kind: generator_for(kind).get_state() for kind in sorted(kinds)},
+            **streams(self.batches, self.recipe.device),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -126,10 +124,7 @@ class Trainer:
         groups = self.optimizer.state_dict()["param_groups"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict({"state": state["moments"], "param_groups": groups})
-        self.batches.set_state(state["batches"])
-        for kind, saved in state["generators"].items():
-            if kind in ("cpu", tg.device(self.recipe.device).type):
-                generator_for(kind).set_state(saved)
+        load_streams(state, self.batches, self.recipe.device)
         self.step = state["step"]
         self.schedule.step(self.step)
 
@@ -142,6 +137,23 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def streams(batches: Generator, device: str) -> dict[str, Any]:
+    """Where the generators are: that of the batches, and the default ones, which dropout uses."""
+    kinds = {"cpu", tg.device(device).type}
+    return {
+        "batches": batches.get_state(),
+        "generators": {kind: generator_for(kind).get_state() for kind in sorted(kinds)},
+    }
+
+
+def load_streams(state: dict[str, Any], batches: Generator, device: str) -> None:
+    """Put them there."""
+    batches.set_state(state["batches"])
+    for kind, saved in state["generators"].items():
+        if kind in ("cpu", tg.device(device).type):
+            generator_for(kind).set_state(saved)
 
 
 def arrays(tree: Any) -> Any:

@@ -8,7 +8,7 @@ import torch
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
-from tensorgrad.models.char_gpt import CharGPT, CharGPTConfig
+from tensorgrad.models.char_gpt import CharGPT, CharGPTConfig, Head, MultiHeadAttention
 from tensorgrad.models.training.trainer import decay_groups
 from tests.models.torch_char_gpt import TorchCharGPT
 
@@ -136,3 +136,37 @@ def test_a_character_out_of_the_vocabulary_is_refused():
 def test_sizes_that_cannot_be(sizes, sentence):
     with pytest.raises(ValueError, match=sentence):
         replace(CONFIG, **sizes)
+
+
+def test_attention_is_its_heads_side_by_side():
+    """Head is the one written out; MultiHeadAttention has the weights of all of them in one."""
+    tg.manual_seed(3)
+    together = MultiHeadAttention(CONFIG).double()
+    C, D = CONFIG.n_embd, CONFIG.n_embd // CONFIG.n_head
+    x = tg.randn(B, T, C, dtype=tg.float64)
+    heads = [Head(CONFIG).double() for _ in range(CONFIG.n_head)]
+    with tg.no_grad():
+        for i, head in enumerate(heads):
+            for j, layer in enumerate((head.query, head.key, head.value)):
+                layer.weight.copy_(together.qkv.weight[j * C + i * D : j * C + (i + 1) * D])
+    apart = together.proj(tg.cat([head(x) for head in heads], dim=-1))
+    np.testing.assert_allclose(together(x).detach(), apart.detach(), rtol=1e-10, atol=1e-12)
+
+
+def test_tying_bias_and_scaled_weights_are_choices():
+    """B2.33: the lecture's head is untied and has a bias; GPT-2's is tied and has none."""
+    tg.manual_seed(3)
+    plain = CharGPT(CONFIG)
+    assert plain.lm_head.weight is not plain.wte.weight and plain.lm_head.bias is not None
+    tied = CharGPT(replace(CONFIG, tied=True, head_bias=False, scaled_init=True, n_embd=48))
+    assert tied.lm_head.weight is tied.wte.weight and tied.lm_head.bias is None
+    assert len(list(tied.parameters())) == len(list(plain.parameters())) - 2
+    for block in tied.blocks:
+        for layer, std in ((block.attn.qkv, 0.02), (block.attn.proj, 0.01), (block.mlp.proj, 0.01)):
+            assert layer.weight.std().item() == pytest.approx(std, rel=0.05)
+    x, y = ids()
+    tied(tg.tensor(x), tg.tensor(y))[1].backward()
+    assert tied.wte.weight.grad.shape == (CONFIG.vocab_size, 48)
+    again = CharGPT(tied.config)
+    again.load_state_dict(tied.state_dict())
+    np.testing.assert_array_equal(again(tg.tensor(x))[0].detach(), tied(tg.tensor(x))[0].detach())

@@ -1,0 +1,241 @@
+"""A training job: data in; losses, a picture, a checkpoint and a sample out; later, more samples.
+
+What differs between models of text and of words is in text_job.py and word_job.py.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import tensorgrad as tg
+from tensorgrad import nn
+from tensorgrad.models.settings import Settings, divided
+from tensorgrad.models.training.folder import RunFolder
+from tensorgrad.models.training.picture import plot_losses
+from tensorgrad.models.training.progress import Progress
+from tensorgrad.models.training.stopping import Stopped, stop_requests
+from tensorgrad.rng import Generator
+from tensorgrad.serialization import CheckpointError
+
+History = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Job(ABC):
+    """How one model of the ladder is trained.
+
+    word: what the command line calls it; kind: what its checkpoints do; about: a line of help.
+    config, recipe: the settings, and `defaults` where a model's differ from theirs; presets: named
+    settings on top of the defaults.
+    """
+
+    reads: ClassVar[str]
+    """What `--data` may be, and what serves without it."""
+
+    word: str
+    kind: str
+    about: str
+    model: Any
+    config: type[Settings]
+    recipe: type[Settings]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def settings(self, given: Mapping[str, Any], preset: str | None = None) -> dict[str, Any]:
+        """The defaults, the preset on top, and on top what is given."""
+        if preset is not None and preset not in self.presets:
+            raise ValueError(
+                f"{self.word} has no preset {preset!r}; "
+                + (f"there is {' and '.join(self.presets)}" if self.presets else "it has none")
+            )
+        return {**self.defaults, **self.presets.get(preset or "", {}), **given}
+
+    @abstractmethod
+    def corpus(self, data: Any, recipe: Any) -> Any:
+        """The data, with `text` and `vocab`: of a file, of a source that has a name, or default."""
+
+    @abstractmethod
+    def trainer(self, model: Any, recipe: Any, corpus: Any) -> Any:
+        """With steps(), state(), load_state() and `step`.  ValueError for too little data."""
+
+    @abstractmethod
+    def introduction(self, corpus: Any, model: Any, recipe: Any) -> Iterator[str]:
+        """What is trained, on what, and what is to be beaten."""
+
+    def finish(self, trainer: Any) -> tuple[dict[str, float], dict[str, Any]]:
+        """After the last step: losses that replace the last evaluation's, and final buffers."""
+        return {}, {}
+
+    @abstractmethod
+    def conclusion(self, last: dict[str, Any], corpus: Any, seconds: float) -> Iterator[str]:
+        """What came of it."""
+
+    @abstractmethod
+    def marks(self, corpus: Any) -> dict[str, float]:
+        """Losses to compare with, by name."""
+
+    @abstractmethod
+    def vocabulary(self, saved: Mapping[str, Any]) -> Any:
+        """The vocabulary of a checkpoint."""
+
+    @abstractmethod
+    def write(
+        self, model: Any, vocab: Any, generator: Any, start: str | None = None,
+        count: int | None = None, length: int | None = None, temperature: float | None = None,
+        top_k: int | None = None,
+    ) -> str:  # fmt: skip
+        """`count` samples of up to `length` characters that begin with `start`."""
+
+    @abstractmethod
+    def sample(self, model: Any, vocab: Any, recipe: Any, generator: Any) -> str:
+        """The sample at the end of a run."""
+
+    def scored(self, model: Any, vocab: Any, word: str) -> str:
+        """How likely the model finds a word, in a sentence; ValueError from models of text."""
+        raise ValueError(f"a {self.kind} writes text and scores no words; leave out --score")
+
+    def command(self) -> str:
+        """What resumes a run of this job."""
+        return f"tensorgrad train {self.word}"
+
+
+def train(
+    job: Job,
+    given: Mapping[str, Any] | None = None,
+    data: str | os.PathLike[str] | None = None,
+    out_dir: str | os.PathLike[str] = "out",
+    resume: bool = False,
+    preset: str | None = None,
+) -> History:
+    """Train on a file, or on what Python brings along; returns what each step told.
+
+    given: settings other than the defaults or, with `resume`, other than those of the checkpoint in
+    out_dir.  Whatever cannot be raises before a file is touched.
+    """
+    folder = RunFolder(out_dir)
+    saved = folder.load(job.kind) if resume else None
+    if saved is not None:
+        data = saved["text"]["path"] if data is None else data
+        given = job.settings({**saved["config"], **saved["recipe"], **(given or {})})
+    else:
+        given = job.settings(given or {}, preset)
+    sizes, rates = divided(given, job.config, job.recipe)
+    recipe: Any = job.recipe(**rates)
+    tg.empty(0, device=recipe.device)  # which says at once why there is no such device
+
+    corpus = job.corpus(data, recipe)
+    config = job.config(**{**sizes, "vocab_size": len(corpus.vocab)})
+    tg.manual_seed(recipe.seed)
+    model = job.model(config).to(recipe.device)
+    trainer = job.trainer(model, recipe, corpus)
+    for line in job.introduction(corpus, model, recipe):
+        print(line)
+    if saved is not None:
+        continue_from(saved, trainer, job, corpus, config)
+        folder.resume(trainer.step)
+        print(f"resuming after step {trainer.step}")
+    elif (earlier := folder.begin()) is not None:
+        print(f"an earlier run is kept in {earlier}")
+
+    where = None if corpus.path is None else os.path.abspath(corpus.path)
+    about = {
+        "kind": job.kind,
+        "config": config.to_dict(),
+        "recipe": recipe.to_dict(),
+        "vocab": corpus.vocab.to_dict(),
+        "text": {"path": where, "name": corpus.text.name, "sha256": corpus.text.sha256},
+    }
+
+    def written() -> str | None:
+        """A sample in the midst of training, which it does not disturb."""
+        if not getattr(recipe, "eval_sample", 0):
+            return None
+        generator = Generator(recipe.device).manual_seed(recipe.seed)
+        return job.write(model, corpus.vocab, generator, length=recipe.eval_sample)
+
+    run(trainer, folder, about, job.command(), written)
+    final, buffers = job.finish(trainer)
+    if buffers:
+        folder.save({**about, "trainer": trainer.state(), "buffers": buffers})
+        model.load_state_dict({**model.state_dict(), **as_tensors(buffers)})
+
+    history = folder.history()
+    history[-1].update(final)
+    plot_losses(history, job.marks(corpus), folder.picture, job.kind)
+    seconds = sum(step["seconds"] for step in history)
+    for line in job.conclusion(history[-1], corpus, seconds):
+        print(line)
+    print(f"wrote {folder.checkpoint}, {folder.losses}, {folder.picture}")
+    generator = Generator(recipe.device).manual_seed(recipe.seed)
+    print(f"a sample:\n\n{job.sample(model, corpus.vocab, recipe, generator)}\n")
+    print(f"more of it: tensorgrad sample --out_dir {out_dir}")
+    return history
+
+
+def run(
+    trainer: Any,
+    folder: RunFolder,
+    about: Mapping[str, Any],
+    command: str,
+    written: Callable[[], str | None],
+) -> None:
+    """Train to the end: note every step, save at each evaluation, and where asked to stop."""
+    total = trainer.recipe.max_iters
+    with stop_requests() as asked, Progress(trainer.recipe, trainer.step) as progress:
+        for step in trainer.steps():
+            folder.note(step)
+            progress.show(step)
+            stopping = asked and step.step < total
+            if stopping or step.val_loss is not None:
+                folder.save({**about, "trainer": trainer.state()})
+            if step.val_loss is not None and step.step < total and (text := written()):
+                progress.say(text)
+            if stopping:
+                raise Stopped(
+                    f"stopped after step {step.step} of {total}, and saved; go on with: "
+                    f"{command} --resume --out_dir {folder.path}",
+                    asked[0],
+                )
+
+
+def continue_from(
+    saved: Mapping[str, Any], trainer: Any, job: Job, corpus: Any, config: Settings
+) -> None:
+    """Put the trainer where the checkpoint's was; ValueError where that cannot be."""
+    if job.vocabulary(saved) != corpus.vocab:
+        raise CheckpointError(
+            f"the checkpoint learnt the characters of {saved['text']['name']!r}, and those of "
+            f"{corpus.text.name!r} are others; resume with the same --data, or train anew"
+        )
+    before = job.config.from_dict(saved["config"]).to_dict()
+    for name, size in config.to_dict().items():
+        if size != before[name]:
+            raise ValueError(
+                f"the checkpoint's model has {name} {before[name]}, so it cannot go on "
+                f"with {size}; leave the option out, or train anew without --resume"
+            )
+    trainer.load_state(saved["trainer"])
+    total = trainer.recipe.max_iters
+    if trainer.step >= total:
+        raise ValueError(
+            f"nothing to do: the checkpoint is at step {trainer.step} of max_iters {total}; "
+            "a larger --max_iters goes on"
+        )
+    if saved["text"]["sha256"] != corpus.text.sha256:
+        print("note: this is not the text that the checkpoint was trained on until now")
+
+
+def restored(job: Job, saved: Mapping[str, Any], device: str = "cpu") -> tuple[Any, Any]:
+    """The model of a checkpoint, in evaluation mode, and its vocabulary."""
+    model: nn.Module = job.model(job.config.from_dict(saved["config"]))
+    model.load_state_dict({**saved["trainer"]["model"], **saved.get("buffers", {})})
+    return model.to(device).eval(), job.vocabulary(saved)
+
+
+def as_tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Tensors in the place of arrays."""
+    return {name: tg.from_numpy(array) for name, array in arrays.items()}
