@@ -18,6 +18,8 @@ SIZES = {"1k": (32, 32), "100k": (320, 320), "10M": (3200, 3200)}
 MEANS = {"1k": 0.75, "100k": 1.0, "10M": 1.2}  # targets: geometric means, each mode by itself
 WORST = 3.0  # what is slower needs a reason
 ROUNDS = {"1k": 31, "100k": 21, "10M": 5}
+BLOCK = {"1k": 0.001, "100k": 0.01, "10M": 0.01}
+"""Seconds of a block: what the other side's threads do after theirs must not count for much."""
 MODES = ("forward", "forward + backward")
 WIDTHS = (14, *(8, 8, 7) * len(MODES))
 
@@ -206,8 +208,8 @@ def timed(
             if size == "10M":
                 rival.set_threads(max(rival.threads))
             else:
-                settle(rival, b.blocks()[mode])
-            pair = interleave(a.blocks()[mode], b.blocks()[mode], rounds)
+                settle(rival, b.blocks()[mode], BLOCK[size])
+            pair = interleave(a.blocks()[mode], b.blocks()[mode], rounds, BLOCK[size])
             pairs[name, size, mode] = pair
             cells += [pair.ours_us, pair.rival_us, pair.ratio]
         print(row((name, *cells), WIDTHS), flush=True)
