@@ -17,6 +17,7 @@ def program():
 
 
 def test_the_answers_pass_their_checks(program, tmp_path, capsys):
+    """F1.9."""
     file = tmp_path / "exercises.py"
     file.write_text(program, encoding="utf-8")
     runpy.run_path(str(file))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tensorgrad.__main__ import main
+from tensorgrad.__main__ import COMMANDS, main
 from tests.tree import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,9 +65,12 @@ def test_commands_exist(path, capsys):
     text = path.read_text(encoding="utf-8")
     modules = re.findall(r"python -m ([\w.]+)", text)
     assert [name for name in modules if find_spec(name) is None] == []
-    for command, options in re.findall(r"`tensorgrad (train|sample|env)\b([^`]*)`", text):
+    text = re.sub(r".*\| open \|.*", "", text)  # a row of plans
+    for words, options in re.findall(r"`tensorgrad ((?:[a-z][a-z0-9-]*\b ?)+)([^`]*)`", text):
+        command = words.split()
+        assert command[0] in COMMANDS, command
         with pytest.raises(SystemExit):
-            main([command, "--help"])
+            main([*command[: 1 + (command[0] in ("train", "diagnose", "inspect"))], "--help"])
         known = set(re.findall(r"--\w+", capsys.readouterr().out))
         given = {name.replace("-", "_") for name in re.findall(r"--(\w[\w-]*)", options)}
         assert {f"--{name}" for name in given} <= known, command

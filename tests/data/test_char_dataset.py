@@ -10,6 +10,7 @@ from tensorgrad.data import CharDataset, CharVocab, Text
 
 @given(st.text(min_size=2, max_size=40), st.data())
 def test_every_window(text, data):
+    """F1.4."""
     text = text.encode("utf-8", "replace").decode()
     T = data.draw(st.integers(1, len(text) - 1))
     dataset = CharDataset(text, T)

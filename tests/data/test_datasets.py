@@ -302,7 +302,7 @@ SENTENCES = [
 
 
 def test_text_dataset():
-    """B0.5, B0.6: the mask is taken before padding, and no loss on padding."""
+    """F0.9, B0.5, B0.6: the mask is taken before padding, and no loss on padding."""
     bpe = small()
     data = TextDataset(SENTENCES, bpe, max_length=13)
     assert len(data) == 3 and data.pad_token_id == bpe.eot

@@ -87,7 +87,7 @@ def test_shakespeare_is_checked(tmp_path):
 
 
 def test_names_of_sources(tmp_path, monkeypatch):
-    """`--data shakespeare` is the source, unless there is a file of that name."""
+    """F1.6: `--data shakespeare` is the source, unless there is a file of that name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert cache_folder() == tmp_path / "cache" / "tensorgrad"

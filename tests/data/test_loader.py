@@ -95,7 +95,7 @@ def test_in_order_it_is_all_windows(tmp_path_factory, sizes: list[int], T: int, 
 def test_it_goes_on_from_any_position(
     tmp_path_factory, sizes: list[int], T: int, B: int, shuffle: bool, before: int, prefetch: bool
 ):
-    """B4.4: a position of a few integers; what was read ahead does not count as used."""
+    """F4.4, B4.4: a position of a few integers; what was read ahead does not count as used."""
     folder, _row = folder_of(tmp_path_factory.mktemp("shards"), [*sizes, 7])
     with (
         TokenLoader(folder, B, T, shuffle=shuffle, seed=3, prefetch=prefetch) as whole,

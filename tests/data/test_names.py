@@ -32,6 +32,7 @@ def build_dataset(words, stoi, block_size):
 
 @given(word_lists, st.integers(1, 9))
 def test_contexts_are_the_lectures(words, block_size):
+    """G2.c1."""
     vocab = WordVocab(words)
     stoi = {symbol: i for i, symbol in enumerate(vocab.symbols)}
     x, y = contexts(words, vocab, block_size)

@@ -647,6 +647,7 @@ def test_hub_names(tmp_path, monkeypatch, source: str, path: str, subset: str | 
 
 
 def test_the_command(tmp_path: Path, jsonl: Path, capsys: pytest.CaptureFixture[str]):
+    """F4.3."""
     out = tmp_path / "out"
     words = ["prepare", jsonl, "--out", out, "--tokenizer=bpe", "--vocab-size=300", "--workers=1"]
     words += ["--shard-size", "2_000", "--total-tokens=5k", "--val_tokens", "1e2", "--name=mine"]

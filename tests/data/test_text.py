@@ -151,6 +151,7 @@ def test_a_text_shows_its_name_not_itself():
 
 @given(raw=st.text(st.characters(codec="utf-8"), min_size=1))
 def test_a_file_is_read_exactly(tmp_path_factory: pytest.TempPathFactory, raw: str):
+    """B1.1."""
     path = tmp_path_factory.mktemp("text") / "any.txt"
     data = raw.encode()
     path.write_bytes(data)

@@ -27,6 +27,7 @@ class TorchDraws:
 
 @given(SIZES, st.integers(0, 2**32 - 1), st.sampled_from([np.uint16, np.int32, np.int64]))
 def test_batches_of_nanogpt(sizes: tuple[int, int, int], seed: int, dtype: type):
+    """B1.8."""
     surplus, T, B = sizes
     ids = (np.arange(T + surplus) * 7 % 65).astype(dtype)
     data = torch.from_numpy(ids.astype(np.int64))

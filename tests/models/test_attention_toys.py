@@ -42,7 +42,7 @@ def twin(head, x, scaled=True):
 
 @given(sizes, sizes, sizes)
 def test_three_versions_of_an_average(B, T, C):
-    """Each position's mean of itself and what came before, by NumPy's cumulative sums."""
+    """G2.f1, G2.f2: each position's mean of itself and the past, by NumPy's cumulative sums."""
     x = numbers(B, T, C)
     expected = x.cumsum(1) / np.arange(1, T + 1)[:, None]
     for version in (by_loops, by_product, by_softmax):
@@ -58,7 +58,7 @@ def test_weights_of_the_past_are_pytorchs(B, T):
 
 
 def test_the_head_is_scaled_attention():
-    """B2.30: scores are divided by the root of the head's size; without it the answer differs."""
+    """G2.f3, B2.30: scores are divided by the root of the head's size; else the answer differs."""
     head, x = Head(11, 5).double(), numbers(3, 7, 11)
     with tg.no_grad():
         out = head(tg.tensor(x)).numpy()
@@ -76,7 +76,7 @@ def test_the_scale_keeps_the_variance_of_scores():
 
 
 def test_positions_have_no_place_of_their_own():
-    """The last position hears a set: its answer is the same in whatever order the others stand."""
+    """G2.f4: the last position hears a set: its answer is the same in whatever order they stand."""
     head, x = Head(11, 5).double(), numbers(2, 7, 11)
     shuffled = x[:, [3, 0, 5, 1, 4, 2, 6]]
     with tg.no_grad():

@@ -49,6 +49,7 @@ def test_first_weights_are_pytorchs():
 
 
 def test_logits_loss_and_every_gradient():
+    """G2.g3, B2.34."""
     ours, theirs = twins()
     loss, expected = losses(ours, theirs, *ids())
     loss.backward()

@@ -158,7 +158,7 @@ def test_a_model_without_gradients_starts_without(used):
 
 
 def test_layers_are_what_pytorch_sees():
-    """Mean and spread of each output and of its gradient, the share that is level, dead units."""
+    """G2.d4: mean, spread of each output and its gradient, the share that is level, dead units."""
     ours, theirs = twins()
     x, y = (torch.from_numpy(v) for v in batch())
     outs = {}
@@ -275,7 +275,7 @@ def test_leaky_relu_has_no_level_part():
 
 
 def test_updates_are_the_lectures():
-    """log10((lr * grad).std() / data.std()) of each matrix, after each step of gradient descent."""
+    """G2.d6: log10((lr * grad).std() / data.std()) of each matrix, after each step of descent."""
     ours, theirs = twins(0.5)
     lr, losses = 0.3, []
     expected = {name: [] for name, p in theirs.named_parameters() if p.dim() == 2}
@@ -358,6 +358,7 @@ def test_the_finder_has_a_loop_of_its_own(steps):
 
 
 def test_the_finder_trains_at_the_rates_it_names():
+    """G2.c3."""
     model = Parabola(1.0)
     found = find_learning_rate(model, model, 1e-2, 0.5, 9)
     w, a, losses = np.ones(7), np.arange(1, 8) / 7, []

@@ -46,7 +46,7 @@ def both(seed, rows, longest, **options):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_fifty_prompts(way):
-    """B0.10, B0.11, B0.12: five batches of ten left-padded prompts; rows end where they end."""
+    """F0.7, B0.10, B0.11, B0.12: batches of ten left-padded prompts; rows end where they end."""
     for seed in range(5):
         got, expected = both(seed, 10, 8, **WAYS[way])
         np.testing.assert_array_equal(got, expected.numpy(), strict=True)

@@ -65,7 +65,7 @@ def run(ours, theirs, padding, seed=5):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_logits_loss_and_every_gradient_are_transformers(name, dtype, padding):
-    """B3.7, B4.7: numbers; nothing scales the attention's branch in forward."""
+    """F0.3, F3.1, B3.7, B4.7: numbers; nothing scales the attention's branch in forward."""
     near = TOLERANCE[dtype]
     ours, theirs, out, logits, loss, real = both(CONFIGS[name], dtype, padding)
     found = out.logits.detach().numpy()
@@ -83,6 +83,7 @@ def test_logits_loss_and_every_gradient_are_transformers(name, dtype, padding):
 
 
 def test_the_loss_is_the_one_that_transformers_returns():
+    """F0.6."""
     ours, theirs = twins(PLAIN, "float32")
     ids, mask, positions, labels = batch(PLAIN, "left")
     theirs.config.loss_type = "ForCausalLM"
@@ -180,7 +181,7 @@ def test_token_by_token_as_transformers_with_its_cache():
 
 
 def test_cache_and_past_key_values_are_one_object_b3_6():
-    """use_cache and return_cache say the same; the cache's length is the offset of positions."""
+    """F3.2: use_cache and return_cache say the same; positions go on from the cache's length."""
     model, (ids, *_) = twins()[0], batch(PLAIN)
     first = model(tg.tensor(ids[:, :4]), use_cache=True, return_cache=True)
     assert first["cache"] is first.past_key_values is first.cache and first.cache.length == 4
@@ -224,7 +225,7 @@ def test_past_the_window_is_an_error_b0_4():
 
 
 def test_the_causal_mask_b0_1():
-    """(1, 1, T, past + T), aligned at the lower right: the formula of OpenAI's attention_mask."""
+    """F0.2: (1, 1, T, past + T), aligned at the lower right as OpenAI's attention_mask."""
     for T, past in ((1, 0), (4, 0), (3, 5)):
         i, j = np.arange(T)[:, None], np.arange(past + T)
         expected = i >= j - (past + T) + T
@@ -289,7 +290,7 @@ def test_no_mask_is_stored_b0_21():
 
 @pytest.mark.parametrize("padding", [None, "left"])
 def test_hidden_states_and_attentions_b0_23(padding):
-    """What transformers shows of the inside; each row of an attention map sums to 1."""
+    """F0.5: what transformers shows of the inside; each row of an attention map sums to 1."""
     ours, theirs = twins()
     theirs.set_attn_implementation("eager")
     ids, mask, positions, _ = batch(PLAIN, padding)
@@ -322,7 +323,7 @@ def test_answers_by_attribute_name_and_number():
 
 
 def test_targets_as_in_training_loops_b4_6():
-    """forward(idx, targets, return_logits) -> (logits, loss); forward(idx) is for inference."""
+    """F4.2: forward(idx, targets, return_logits) -> (logits, loss); forward(idx) for inference."""
     ours, (ids, *_) = twins()[0], batch(PLAIN)
     x, y = tg.tensor(ids[:, :-1]), tg.tensor(ids[:, 1:])
     logits, loss = ours(x, y)
@@ -536,6 +537,8 @@ def test_the_last_norm_b3_2():
 
 
 def test_a_block_is_given_its_parts():
+    """F0.4."""
+
     class Nothing(tg.nn.Module):
         def forward(self, x, **seen):
             return x * 0
@@ -607,6 +610,7 @@ def test_special_tokens_b0_7_b0_13():
 
 
 def test_from_config():
+    """F4.1."""
     small = {"n_layer": 1, "vocab_size": 29, "n_positions": 5}
     model = GPT2LMHeadModel.from_config("gpt2", **small, **NONE)
     assert model.config == GPT2Config(**small, **NONE)

@@ -50,7 +50,7 @@ def losses(ours, theirs, x, y):
 
 
 def test_the_defaults_and_their_parameters():
-    """4,788,480 parameters for the 65 symbols of tinyshakespeare, the head's shared."""
+    """F1.1: 4,788,480 parameters for the 65 symbols of tinyshakespeare, the head's shared."""
     config = asdict(GPTConfig())
     assert {name: config[name] for name in ("vocab_size", "block_size", "n_embd")} == {
         "vocab_size": 256, "block_size": 128, "n_embd": 256,
@@ -139,7 +139,7 @@ def test_first_weights_are_pytorchs(config):
 
 @pytest.mark.parametrize("config", VARIANTS, ids=["gpt", "post-norm", "erf", "relu"])
 def test_logits_loss_and_every_gradient(config):
-    """B1.6: the activation is the one that is named, gelu_new being GPT-2's tanh form."""
+    """F1.2, B1.6: the activation is the one that is named, gelu_new being GPT-2's tanh form."""
     ours, theirs = twins(config)
     loss, expected = losses(ours, theirs, *ids())
     loss.backward()

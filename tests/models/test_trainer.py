@@ -44,7 +44,7 @@ def rates(recipe):
 
 
 def test_the_steps_are_pytorchs():
-    """From the seed alone: the same weights, batches, rates and losses."""
+    """B4.10: from the seed alone: the same weights, batches, rates and losses."""
     ours = list(trainer().steps())
     torch.manual_seed(RECIPE.seed)
     model, generator = TorchCharGPT(CONFIG), torch.Generator().manual_seed(RECIPE.seed)
@@ -80,6 +80,7 @@ def test_the_loss_falls():
 
 
 def test_evaluations_come_at_intervals_and_last():
+    """B1.7."""
     steps = list(trainer().steps())
     assert [s.step for s in steps] == [1, 2, 3, 4, 5, 6, 7]
     assert [s.step for s in steps if s.val_loss is not None] == [3, 6, 7]
@@ -88,7 +89,7 @@ def test_evaluations_come_at_intervals_and_last():
 
 
 def test_an_evaluation_leaves_no_trace():
-    """Same losses before and after; the stream of batches, dropout and modes untouched."""
+    """B2.35: same losses before and after; the stream of batches, dropout and modes untouched."""
     plain, watched = trainer(dropout=0.2), trainer(dropout=0.2)
     expected = [plain.take_step().loss for _ in range(5)]
     tg.manual_seed(RECIPE.seed)
@@ -115,7 +116,7 @@ def test_an_evaluation_is_the_mean_of_its_batches():
 
 @pytest.mark.parametrize("stop", range(RECIPE.max_iters))
 def test_resumed_anywhere_it_goes_on_bit_for_bit(stop, tmp_path):
-    """7 steps = k steps, a checkpoint on disk, a new process's worth of objects, 7 - k steps."""
+    """B1.10: 7 steps = k steps, a checkpoint on disk, all objects made anew, 7 - k steps."""
     whole = trainer(dropout=0.2)
     expected = [step.loss for step in whole.steps()]
     first = trainer(dropout=0.2)
@@ -157,6 +158,7 @@ def test_another_models_state_is_refused_and_changes_nothing():
 
 
 def test_only_matrices_decay():
+    """B0.19."""
     model = CharGPT(CONFIG)
     decayed, kept = decay_groups(model, 0.1)
     names = {id(p): name for name, p in model.named_parameters()}

@@ -314,7 +314,7 @@ def test_dropout_means_what_can_be_dropped():
 
 
 def test_the_factories_of_the_four_sizes_b3_3_b3_4():
-    """50,304 rows are GPT-2's 50,257 tokens, padded: counted, saved and drawn without the rest."""
+    """F3.4: 50,304 rows are 50,257 tokens, padded: counted, saved and drawn without the rest."""
     makers = [create_gpt2_small, create_gpt2_medium, create_gpt2_large, create_gpt2_xl]
     with undrawn():
         models = [make() for make in makers]
@@ -330,6 +330,7 @@ def test_the_factories_of_the_four_sizes_b3_3_b3_4():
 
 
 def test_seed_3s_example():
+    """F3.3."""
     model = create_gpt2_model(
         vocab_size=1000, context_size=512, n_layer=6, n_head=6, n_embed=384, dropout=0.1, bias=True
     )

@@ -225,7 +225,7 @@ def test_numbers_and_intervals():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_passes_its_checks(name):
-    """B3.7: settings, shapes, tying, counts, cache and factories are compared as numbers."""
+    """F3.6, B3.7: settings, shapes, tying, counts, cache and factories are compared as numbers."""
     checks = list(check_model(name))
     assert [str(c) for c in checks if not c.passed] == []
     claims = {c.claim for c in checks}

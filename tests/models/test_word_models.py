@@ -106,12 +106,13 @@ def examples(model, words=WORDS):
 
 @models
 def test_sizes(name):
-    """The published numbers of parameters, for 27 symbols."""
+    """G2.c2: the published numbers of parameters, for 27 symbols."""
     assert sum(p.numel() for p in made(name, 27).parameters()) == MODELS[name][2]
 
 
 @models
 def test_first_weights_are_pytorchs(name):
+    """G2.d1, G2.d5."""
     tg.manual_seed(1337)
     torch.manual_seed(1337)
     ours, (theirs, _) = made(name), torch_model(name)
@@ -121,7 +122,7 @@ def test_first_weights_are_pytorchs(name):
 
 @models
 def test_training_steps_are_pytorchs(name):
-    """B2.14, B2.18: draws of a seeded generator; every step updates.
+    """G2.b4, G2.e3, B2.14, B2.18: draws of a seeded generator; every step updates.
 
     The rate falls where it should, and the running statistics are moved as PyTorch moves them.
     """
@@ -177,7 +178,7 @@ def test_without_targets_there_is_no_loss(name):
 
 
 def test_evaluation_builds_no_graph_and_is_in_float64():
-    """B2.19, B2.10: as one PyTorch forward pass over the split, in float64."""
+    """G2.d3, B2.19, B2.10: as one PyTorch forward pass over the split, in float64."""
     tg.manual_seed(3)
     model = made("MLP").double()
     x, y = examples(model)["train"]
@@ -205,6 +206,7 @@ def counted(words, smoothing=1.0):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.5, 1.0])
 def test_counts(smoothing):
+    """G2.b1."""
     model = CountBigram(CountBigramConfig(V, smoothing))
     half = len(WORDS) // 2
     for part in (WORDS[:half], WORDS[half:]):
@@ -229,7 +231,7 @@ def test_what_was_never_counted_is_impossible_without_smoothing():
 
 @on_names
 def test_the_published_losses_of_counting():
-    """B2.10: 2.4540145 and, with one added, 2.4545768, where float32 sums print 2.4543562."""
+    """G2.b3, B2.10: 2.4540145; with one added, 2.4545768, where float32 sums print 2.4543562."""
     corpus = WordCorpus(names(NAMES))
     for smoothing, loss in ((0.0, 2.4540145), (1.0, 2.4545768), (5.0, 2.4576827)):
         found = bigram_loss(corpus.words, corpus.words, corpus.vocab, smoothing)
@@ -343,6 +345,7 @@ def lecture_words(probabilities, T, count, generator):
 
 
 def test_words_of_counts_are_the_lectures():
+    """G2.b2."""
     model = CountBigram(CountBigramConfig(V))
     model.count(*contexts(WORDS, VOCAB, 1))
     P = torch.from_numpy(model.probabilities().numpy())

@@ -62,7 +62,7 @@ def test_what_is_written_and_told(word, tmp_path, file, capsys):
 
 @jobs
 def test_the_model_comes_back_as_it_was_judged(word, tmp_path, file):
-    """B2.21: with the calibrated statistics, whose losses are the ones that were told."""
+    """G2.d7, B2.21: with the calibrated statistics, whose losses are the ones that were told."""
     from tensorgrad.models.training.word_lm import WordCorpus
     from tensorgrad.models.training.word_trainer import evaluate
 
@@ -191,7 +191,7 @@ def test_command_lines_that_are_none(arguments, sentence, capsys):
 
 
 def test_presets():
-    """nanoGPT's recipe for a CPU, and the lecture's for a GPU, of 10,788,929 parameters."""
+    """G2.g1: nanoGPT's recipe for a CPU, and the lecture's for a GPU, of 10,788,929 parameters."""
     job = JOBS["char-gpt"]
     small, large = job.settings({}, "nanogpt-cpu"), job.settings({"seed": 5})
     sizes = ("n_layer", "n_head", "n_embd", "block_size", "batch_size", "max_iters", "dropout")
@@ -233,7 +233,7 @@ def test_other_checkpoints_are_no_models(tmp_path):
 
 
 def test_a_mini_gpt_writes_as_it_learns(tmp_path, capsys):
-    """A sample at each evaluation, which moves nothing; and a longer one when asked."""
+    """F1.5, G2.g4: a sample at each evaluation, which moves nothing; a longer one when asked."""
     text = tmp_path / "text.txt"
     text.write_text("what was will be, and what will be was;\n" * 23)
     sizes = {"n_embd": 6, "n_head": 2, "n_layer": 1, "block_size": 7, "batch_size": 3}

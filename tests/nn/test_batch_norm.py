@@ -30,7 +30,7 @@ def moved(t, layer, x, turn=lambda a: a):
 @pytest.mark.parametrize("enabled", [True, False])
 @pytest.mark.parametrize("shape", [(5, 7, 3), (101, 31), (67, 3, 13)])
 def test_batch_and_time(shape, enabled, monkeypatch):
-    """B2.28: channels_last takes (B, T, C), which PyTorch's (N, C, L) is with two dims exchanged.
+    """G2.e2, B2.28: (B, T, C) with channels_last; PyTorch's (N, C, L) with two dims exchanged.
 
     B2.22 and B2.20 with it: the biased variance and eps normalise, the running variance is the
     unbiased one."""
@@ -68,7 +68,7 @@ def test_second_order(shape, affine, recorded):
 
 
 def test_the_variance_is_that_of_the_batch():
-    """B2.22: divided by n, not by n - 1, where it normalises; B2.20: variances are averaged."""
+    """G2.d2, B2.22: divided by n, not n - 1, where it normalises; B2.20: variances are averaged."""
     x = numbers((7, 3))
     layer = nn.BatchNorm1d(3, momentum=0.1).double()
     y = layer(tg.tensor(x)).detach()

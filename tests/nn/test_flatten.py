@@ -13,7 +13,7 @@ sizes = st.integers(1, 5)
 
 @given(sizes, sizes, sizes, sizes)
 def test_neighbours_are_joined(B, groups, n, C):
-    """Even and odd positions side by side, as cat makes them, are a view."""
+    """G2.e1, G2.e4: even and odd positions side by side, as cat makes them, are a view."""
     x = tg.randn(B, groups * n, C, requires_grad=True)
     out = nn.FlattenConsecutive(n)(x)
     assert out.shape == (B, groups, n * C)

@@ -241,6 +241,7 @@ def described(module):
 
 @given(trees)
 def test_walking_equals_torch(tree):
+    """B2.24."""
     ours, theirs = build(tree, nn), build(tree, torch.nn)
     expected = described(theirs)
     expected["modules"] = [(n, k.removeprefix("Torch")) for n, k in expected["modules"]]
@@ -263,6 +264,7 @@ def test_states_travel_both_ways(tree):
 
 @given(trees)
 def test_apply_and_modes(tree):
+    """B2.29."""
     ours, theirs = build(tree, nn), build(tree, torch.nn)
     seen, expected = [], []
     assert ours.apply(lambda m: seen.append(type(m).__name__)) is ours

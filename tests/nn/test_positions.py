@@ -51,6 +51,7 @@ def test_halves_turn_as_in_transformers(base):
 @few
 @given(st.integers(0, 70), st.integers(1, 9), st.integers(0, 40))
 def test_scores_depend_on_the_distance_alone(interleaved, start, n, shift):
+    """B3.8: what is said of rotary positions is measured."""
     rope = RoPE(D, interleaved=interleaved)
     q, k = tg.tensor(numbers(1, 1, n, D)), tg.tensor(numbers(1, 1, n, D, seed=6))
     one, other = (

@@ -43,6 +43,7 @@ patterns = pytest.mark.parametrize("name", MASKS)
 @few
 @given(st.integers(1, 23), st.integers(0, 13), st.integers(1, 7))
 def test_values_and_gradients(name, T, past, block):
+    """F3.5."""
     pattern, mask = MASKS[name]
     S = past + T
     arrays = qkv(T, S, H=2, h=1)
