@@ -59,7 +59,8 @@ def quicken(function: Any, kernel: str | None, *slopes: str | None, least: int =
     """
     op = function.op
     if kernel is not None:
-        op.register(np.ndarray, tried(kernel, op.implementation(np.ndarray), least))
+        wrap = tried_alone if len(op.inputs) == 1 and not op.params else tried
+        op.register(np.ndarray, wrap(kernel, op.implementation(np.ndarray), least))
     if slopes:
         op.plain = tuple(
             rule if slope is None else tried(slope, rule, least)
@@ -76,6 +77,18 @@ def tried(name: str, general: Callable[..., Any], least: int) -> Callable[..., A
             if answer is not None:
                 return answer
         return general(x, *args)
+
+    return run
+
+
+def tried_alone(name: str, general: Callable[..., Any], least: int) -> Callable[..., Any]:
+    """`tried` for the array of an op without parameters, at less cost where it is small."""
+
+    def run(x: Any) -> Any:
+        if x.size < least:
+            return general(x)
+        answer = ask_any(name, x, x)
+        return general(x) if answer is None else answer
 
     return run
 
