@@ -85,7 +85,7 @@ def tried_alone(name: str, general: Callable[..., Any], least: int) -> Callable[
     """`tried` for the array of an op without parameters, at less cost where it is small."""
 
     def run(x: Any) -> Any:
-        if x.size < least:
+        if type(x) is not np.ndarray or x.size < least:
             return general(x)
         answer = ask_any(name, x, x)
         return general(x) if answer is None else answer

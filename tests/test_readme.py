@@ -12,7 +12,7 @@ from tests.tree import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_PROGRAMS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in (
-    "how_backward_works", "extending", "differences"))]  # fmt: skip
+    "how_backward_works", "extending", "differences", "lessons"))]  # fmt: skip
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 PROMISE = re.compile(r" *print\(.*\)  # (.*)")
 
