@@ -6,6 +6,8 @@ import pytest
 
 import tensorgrad as tg
 from tensorgrad import nn
+from tensorgrad.models.budget import budget
+from tensorgrad.models.gpt2 import GPT2Config
 from tensorgrad.models.mini_gpt import Block, GPTConfig, PostNormBlock
 from tests.tree import ROOT
 
@@ -43,3 +45,14 @@ def test_a_dead_relu_gets_no_gradient():
         nn.init.constant_(unit.bias, -100.0)
         act(unit(tg.randn(7, 3))).sum().backward()
         assert bool((unit.weight.grad != 0).any()) is moves
+
+
+def test_the_design_of_gpt2_is_explained():
+    """F3.7, B3.8: why learned positions, tying and the place of norms; no more is claimed."""
+    page = (ROOT / "docs" / "gpt2.md").read_text(encoding="utf-8")
+    for words in ("Positions are learned", "The head is the embedding", "Norms stand before"):
+        assert f"**{words}" in page
+    assert "was never shown" in page
+    tied, untied = (GPT2Config(tie_word_embeddings=t) for t in (True, False))
+    counts = [budget(config).parameters for config in (tied, untied)]
+    assert f"{counts[1] - counts[0]:,} of {counts[1]:,} numbers" in page
