@@ -164,7 +164,8 @@ def test_layer_norm(rows, width, dtype, weighted, biased, seed):
     tx, tw, tb = map(leaf, (x, weight, bias))
     expected = TF.layer_norm(tx, (width,), tw, tb, 1e-3)
     y, mean, rstd = layer_norm.layer_norm_forward(x, weight, bias, 1e-3)
-    close([y, mean], [expected, tx.mean(-1)], dtype)
+    close([y], [expected], dtype, scale=30)  # x - mean cancels, and rstd is up to 1 / sqrt(eps)
+    close([mean], [tx.mean(-1)], dtype)
     variance = (tx - tx.mean(-1, keepdim=True)).square().mean(-1)
     close([rstd], [(variance + 1e-3).rsqrt()], dtype)
 
