@@ -159,13 +159,14 @@ def test_the_gradient_of_gelu_may_take_the_place_of_g(n, approximate):
 def test_layer_norm(rows, width, dtype, weighted, biased, seed):
     rng = np.random.default_rng(seed)
     x, g = normal(rng, rows, width, dtype=dtype, scale=3) + 1, normal(rng, rows, width, dtype=dtype)
+    if width < 5:  # a few numbers may be nearly equal: then float32 has no digits left of x - mean
+        x += 20 * np.arange(width, dtype=dtype)
     weight = normal(rng, width, dtype=dtype) if weighted else None
     bias = normal(rng, width, dtype=dtype) if biased else None
     tx, tw, tb = map(leaf, (x, weight, bias))
     expected = TF.layer_norm(tx, (width,), tw, tb, 1e-3)
     y, mean, rstd = layer_norm.layer_norm_forward(x, weight, bias, 1e-3)
-    close([y], [expected], dtype, scale=30)  # x - mean cancels, and rstd is up to 1 / sqrt(eps)
-    close([mean], [tx.mean(-1)], dtype)
+    close([y, mean], [expected, tx.mean(-1)], dtype)
     variance = (tx - tx.mean(-1, keepdim=True)).square().mean(-1)
     close([rstd], [(variance + 1e-3).rsqrt()], dtype)
 
