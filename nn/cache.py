@@ -14,10 +14,6 @@ from tensorgrad.backend import xp_for, xp_of
 from tensorgrad.dtypes import float32
 
 
-class CarriesGradients(RuntimeError):
-    """Keys or values that were given to a cache are part of a graph."""
-
-
 class LayerCache:
     """The keys and values of one layer, (B, H, capacity, D) each, of which `length` are filled."""
 
@@ -40,7 +36,7 @@ class LayerCache:
                 f"for (B, H, T, D) = ({B}, {H}, T, {D})"
             )
         if k.node is not None or v.node is not None:
-            raise CarriesGradients(
+            raise RuntimeError(
                 "KVCache: keys and values carry gradients, which a cache does not keep; run the "
                 "model under tensorgrad.no_grad(), or without a cache to train it"
             )

@@ -93,7 +93,7 @@ def generate(
     put, end = _receiver(streamer)
     if hasattr(streamer, "put"):
         put(task.idx)
-    with task.frozen():
+    with task.reading():
         if task.config.num_beams > 1:
             answer = _of_beams(task)
         else:
@@ -125,9 +125,9 @@ def stream(
 
 @tg.no_grad()
 def _streamed(task: Task) -> Iterator[Tensor]:
-    coming, frozen = _steps(task), task.frozen()
+    coming = _steps(task)
     while True:
-        with frozen:
+        with task.reading():
             step = next(coming, None)
         if step is None:
             return

@@ -10,7 +10,6 @@ from typing import Any
 import tensorgrad as tg
 from tensorgrad import Tensor
 from tensorgrad.nn import KVCache
-from tensorgrad.nn.cache import CarriesGradients
 
 
 class Reader:
@@ -36,7 +35,6 @@ class Reader:
                 "cannot be padded; generate them one by one"
             )
         self.ids = tg.zeros(rows, 0, dtype=tg.int64)
-        self.quiet = True  # nothing is recorded, as far as is known
         self.cache_name = next((n for n in ("past_key_values", "cache") if n in self.known), None)
         self.cache: KVCache | None = None
         if use_cache and self.cache_name is not None:
@@ -80,23 +78,9 @@ class Reader:
             given["use_cache"] = self.cache is not None
         if "logits_to_keep" in self.known:
             given["logits_to_keep"] = keep
-        out = self.answer(ids, given)
+        out = self.model(ids, **given)
         logits: Tensor = out[0] if isinstance(out, tuple) else out.logits
-        self.quiet = self.quiet and logits.node is None
         return logits
-
-    def answer(self, ids: Tensor, given: dict[str, Any]) -> Any:
-        """The model's answer, under no_grad only where it records: each op is slower there."""
-        if self.quiet:
-            past = 0 if self.cache is None else self.cache.length
-            try:
-                return self.model(ids, **given)
-            except CarriesGradients:  # of weights that are not among the model's parameters
-                if self.cache is not None:
-                    self.cache.crop(past)
-                self.quiet = False
-        with tg.no_grad():
-            return self.model(ids, **given)
 
     def reorder(self, rows: Any) -> None:
         """Row i becomes what row rows[i] was; there may be more rows than before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,9 +12,9 @@ import tensorgrad.nn.functional as F
 from tensorgrad import Tensor
 from tensorgrad.models.generation.config import GenerationConfig
 from tensorgrad.models.generation.filters import banned, filtered, penalised
-from tensorgrad.models.generation.frozen import Frozen
 from tensorgrad.models.generation.reader import Reader
 from tensorgrad.models.generation.stopping import Stopping
+from tensorgrad.models.modes import evaluating
 
 Processor = Callable[[Tensor, Tensor], Tensor]
 """A user's own step between the model and the draw: (ids (R, T), logits (R, V)) -> (R, V)."""
@@ -40,9 +41,14 @@ class Task:
         """The length of the prompt."""
         return self.idx.shape[1]
 
-    def frozen(self) -> Frozen:
-        """The models without dropout and without recording, for the length of a with-block."""
-        return Frozen(*(model for model in (self.model, self.draft) if model is not None))
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """The models in evaluation mode, for the length of a with-block."""
+        with ExitStack() as modes:
+            for model in (self.model, self.draft):
+                if model is not None:
+                    modes.enter_context(evaluating(model))
+            yield
 
     def reader(self, model: Any) -> Reader:
         """A reader of rows like the prompt's, with room for all of the text."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from tensorgrad import memory
 from tensorgrad.backend import xp_of
-from tensorgrad.distributed.world import world
+from tensorgrad.distributed.world import share_json, world
 from tensorgrad.mode import enable_grad
 from tensorgrad.optim.optimizer import Optimizer
 from tensorgrad.tensor import Tensor
@@ -166,8 +166,6 @@ class ZeroRedundancyOptimizer(Optimizer):
         w = world()
         if w.size == 1:
             return mine
-        from tensorgrad.distributed.world import share_json
-
         every = {tuple(entry) for rank in range(w.size) for entry in share_json(mine, rank)}
         return sorted((str(name), bool(scalar)) for name, scalar in every)
 

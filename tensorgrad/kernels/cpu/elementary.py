@@ -67,17 +67,24 @@ def _power_of_two(typing: Any, t: Any) -> Any:
     return types.float32(types.float32), generate
 
 
-@emitted
-def larger(typing: Any, a: Any, b: Any) -> Any:
-    """max(a, b), NaN if either is; unlike `a if a > b else b`, a loop over it vectorises."""
+def _extreme(name: str) -> Any:
+    """An LLVM intrinsic of two numbers that is NaN if either is."""
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        number = args[0].type
-        kind = ir.FunctionType(number, [number, number])
-        maximum = builder.module.declare_intrinsic("llvm.maximum", [number], kind)
-        return builder.call(maximum, args)
+    @emitted
+    def choose(typing: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            number = args[0].type
+            kind = ir.FunctionType(number, [number, number])
+            function = builder.module.declare_intrinsic(name, [number], kind)
+            return builder.call(function, args)
 
-    return a(a, a), generate
+        return a(a, a), generate
+
+    return choose
+
+
+# max(a, b) and min(a, b); unlike `a if a > b else b`, a loop over them vectorises.
+larger, smaller = _extreme("llvm.maximum"), _extreme("llvm.minimum")
 
 
 @emitted
@@ -88,19 +95,6 @@ def plus(typing: Any, a: Any, b: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.fadd(*args, flags=["reassoc", "contract", "nsz"])
-
-    return a(a, a), generate
-
-
-@emitted
-def smaller(typing: Any, a: Any, b: Any) -> Any:
-    """min(a, b), NaN if either is."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        number = args[0].type
-        kind = ir.FunctionType(number, [number, number])
-        minimum = builder.module.declare_intrinsic("llvm.minimum", [number], kind)
-        return builder.call(minimum, args)
 
     return a(a, a), generate
 
