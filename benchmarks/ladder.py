@@ -150,7 +150,7 @@ def text_sides(file: str | None) -> tuple[Steps, Steps]:
     c = CharGPTConfig(len(corpus.vocab))
     tg.manual_seed(recipe.seed)
     model = CharGPT(c)
-    trainer = Trainer(model, recipe, corpus.windows(c.block_size, recipe.batch_size))
+    trainer = Trainer(model, recipe, corpus.windows(c.block_size, recipe.batch_size, recipe.seed))
     twin = torch_ladder.CharGPT(c.vocab_size, c.block_size, c.n_layer, c.n_head, c.n_embd)
     torch_ladder.started_as(twin, model.state_dict())
     rates = schedule(recipe)

@@ -32,6 +32,16 @@ class CharVocab:
         """The characters of a text."""
         return cls(text)
 
+    @property
+    def opening(self) -> str:
+        """What a new text follows: the end of a line, where there are lines."""
+        return "\n" if self.has_lines else self.symbols[0]
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether the end of a line is among the characters."""
+        return "\n" in self.symbols
+
     def __len__(self) -> int:
         return len(self.symbols)
 

@@ -220,9 +220,23 @@ class TokenLoader:
 
         The position stays where it is: an evaluation does not touch the training stream.
         """
-        mine = range(self.rank, self.windows, self.world_size)
-        for at in range(0, len(mine), self.batch_size):
-            yield self._windows(np.array(mine[at : at + self.batch_size]))
+        for i in range(self.batches):
+            yield self.epoch_batch(i)
+
+    @property
+    def batches(self) -> int:
+        """How many batches of this rank make an epoch."""
+        return -(-len(self._mine) // self.batch_size)
+
+    def epoch_batch(self, i: int) -> Batch:
+        """The i-th batch of `epoch`.  IndexError unless 0 <= i < batches."""
+        if not 0 <= i < self.batches:
+            raise IndexError(f"epoch_batch: {i} is not among the {self.batches} of an epoch")
+        return self._windows(np.array(self._mine[i * self.batch_size :][: self.batch_size]))
+
+    @property
+    def _mine(self) -> range:
+        return range(self.rank, self.windows, self.world_size)
 
     def reset(self) -> None:
         """Back to the first window of the first epoch."""

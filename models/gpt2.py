@@ -23,6 +23,7 @@ from tensorgrad.models.masks import Seen, causal_attention_mask
 from tensorgrad.models.output import Output
 from tensorgrad.models.settings import KINDS, Settings, check, setting, type_of
 from tensorgrad.nn.cache import KVCache, LayerCache
+from tensorgrad.utils.checkpoint import checkpoint
 
 SIZES: dict[str, dict[str, int]] = {
     "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768},  # 124,439,808 parameters
@@ -275,6 +276,7 @@ class GPT2Model(nn.Module):
         self.drop = nn.Dropout(config.embd_pdrop)
         self.h = nn.ModuleList(config.make_block(i) for i in range(config.n_layer))
         self.ln_f = config.make_norm() if config.norm_position == "pre" else nn.Identity()
+        self.gradient_checkpointing = False
 
     def forward(
         self, input_ids: Tensor, *, attention_mask: Any = None, position_ids: Tensor | None = None,
@@ -311,7 +313,10 @@ class GPT2Model(nn.Module):
             if output_hidden_states:
                 states.append(x)
             layer = None if cache is None else cache[i]
-            x = block(x, mask=seen.mask, cache=layer, positions=seen.positions, maps=maps)
+            more: dict[str, Any] = {"mask": seen.mask, "positions": seen.positions}
+            more |= {"cache": layer, "maps": maps}
+            again = self.gradient_checkpointing and self.training and layer is None
+            x = checkpoint(block, x, **more) if again else block(x, **more)
         x = self.ln_f(x)
         return Output(
             last_hidden_state=x,
@@ -426,6 +431,14 @@ class GPT2LMHeadModel(nn.Module):
         from tensorgrad.models.weights import hugging_face
 
         hugging_face.save(path, self, **options)
+
+    def gradient_checkpointing_enable(self) -> None:
+        """In training, forget the inside of each block and compute it again in backward."""
+        self.transformer.gradient_checkpointing = True
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep the inside of each block again."""
+        self.transformer.gradient_checkpointing = False
 
     def num_parameters(self, only_trainable: bool = False) -> int:
         """The numbers in all parameters; what is tied counts once, padding not at all."""

@@ -25,7 +25,7 @@ FACTORIES: dict[str, Callable[[], GPT2LMHeadModel]] = {
     "gpt2-large": variants.create_gpt2_large,
     "gpt2-xl": variants.create_gpt2_xl,
 }
-MODELS = (*JOBS, *SIZES)
+MODELS = tuple(dict.fromkeys((*JOBS, *SIZES)))
 """What `tensorgrad verify --model` takes."""
 
 

@@ -13,12 +13,16 @@ from typing import Any, NamedTuple, Self
 KINDS: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
 """The types that a field's annotation admits; a bool is no int here."""
 
+LARGEST = 2**64
+
 
 def setting(
-    default: Any, meaning: str, *, least: float | None = None, below: float | None = None
-) -> Any:
-    """A field of `Settings` that users set: least <= value < below."""
-    return field(default=default, metadata={"meaning": meaning, "least": least, "below": below})
+    default: Any, meaning: str, *, least: float | None = None, below: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:  # fmt: skip
+    """A field of `Settings` that users set: least <= value < below, or one of the choices."""
+    limits = {"least": least, "below": below, "choices": choices}
+    return field(default=default, metadata={"meaning": meaning, **limits})
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ def check(f: Field[Any], value: Any) -> None:
     kind = KINDS[type_of(f)]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{f.name} must be of type {type_of(f)}, it is {value!r}")
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        raise ValueError(f"{f.name} must be a number of at most 64 bits")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{f.name} must be finite, it is {value}")
     least, below = f.metadata.get("least"), f.metadata.get("below")
@@ -67,6 +73,9 @@ def check(f: Field[Any], value: Any) -> None:
         raise ValueError(f"{f.name} must be at least {least}, it is {value}")
     if below is not None and value >= below:
         raise ValueError(f"{f.name} must be less than {below}, it is {value}")
+    choices = f.metadata.get("choices")
+    if choices and value not in choices:
+        raise ValueError(f"{f.name} must be one of {', '.join(choices)}; it is {value!r}")
 
 
 def type_of(f: Field[Any]) -> str:

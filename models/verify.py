@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import tensorgrad as tg
 from tensorgrad.data import Text, contexts, read_text
 from tensorgrad.models import published
+from tensorgrad.models.layers import undrawn
 from tensorgrad.models.published import Figure
 from tensorgrad.models.settings import divided
 from tensorgrad.models.training.corpus import Corpus
@@ -131,10 +133,13 @@ def parameters() -> Iterator[Rung]:
 
 
 def full_size(job: Job) -> Any:
-    """The model with its default settings, for 27 symbols of names or 65 of Shakespeare."""
-    V = 65 if job.word.endswith("gpt") else 27
+    """The model with its default settings, for 27 symbols of names, 65 of Shakespeare, or tokens.
+
+    Its weights are drawn only where they are few."""
+    V = 50_257 if job.unit == "token" else 65 if job.writes_text else 27
     sizes, _ = divided(job.settings({}), job.config, job.recipe)
-    return job.model(job.config(**{**sizes, "vocab_size": V}))
+    with undrawn() if job.unit == "token" else nullcontext():
+        return job.model(job.config(**{**sizes, "vocab_size": V}))
 
 
 def of_names(corpus: WordCorpus) -> Iterator[Rung]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,3 +90,26 @@ def alive(pid: int) -> bool:
     except PermissionError:
         pass  # another user's, but it lives
     return True
+
+
+def replacing_by_link(source: Path, target: Path) -> None:
+    """Let `target` be another name of the file `source`, in one step; a copy where links are not.
+
+    Raises OSError with a sentence.
+    """
+    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        os.link(source, temporary)
+    except OSError:  # a file system without hard links
+        with replacing(target) as file, open(source, "rb") as content:
+            shutil.copyfileobj(content, file)
+        return
+    try:
+        os.replace(temporary, target)
+    except OSError as error:
+        raise explained(error, target) from error
+    finally:  # a rename of one file onto itself does nothing, and leaves both names
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    flush_folder(target)
+    sweep(target)

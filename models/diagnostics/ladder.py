@@ -57,8 +57,11 @@ def examined(
 
     def loss() -> Tensor:
         text = isinstance(trainer, Trainer)
-        x, y = trainer.batch("train", trainer.batches) if text else next(trainer.draw(1))
-        result: Tensor = model(x, y)[1]
+        if text:
+            result: Tensor = trainer.loss(*trainer.batches.next())
+        else:
+            x, y = next(trainer.draw(1))
+            result = model(x, y)[1]
         return result
 
     rate = recipe.learning_rate

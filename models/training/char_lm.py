@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import tensorgrad as tg
+from tensorgrad import distributed as dist
 from tensorgrad.data import CharVocab, default_text, read_text
 from tensorgrad.models.char_gpt import CharGPT, CharGPTConfig
 from tensorgrad.models.training import job as jobs
@@ -31,13 +32,14 @@ class TextJob(Job):
         "a text in UTF-8, or `shakespeare`, which is downloaded (default: the help topics of "
         "Python)"
     )
+    writes_text = True
 
     def corpus(self, data: Any, recipe: Any) -> Corpus:
         path = located(data)
         return Corpus(default_text() if path is None else read_text(path), path)
 
     def trainer(self, model: Any, recipe: Any, corpus: Any) -> Trainer:
-        windows = corpus.windows(model.config.block_size, recipe.batch_size)
+        windows = corpus.windows(model.config.block_size, recipe.batch_size, recipe.seed)
         return Trainer(model, recipe, windows)
 
     def introduction(self, corpus: Any, model: Any, recipe: Any) -> Iterator[str]:
@@ -55,9 +57,14 @@ class TextJob(Job):
             f"to beat: {corpus.bigram:.4f} nats per character, the validation loss of a bigram "
             f"model (knowing nothing: {math.log(c.vocab_size):.4f})"
         )
+
+    def plan(self, trainer: Any, recipe: Any) -> Iterator[str]:
+        size, rows = dist.get_world_size(), recipe.batch_size * trainer.accumulation
         yield (
-            f"training: {recipe.max_iters:,} steps of {recipe.batch_size} x {c.block_size} "
-            f"characters on {recipe.device}; the first compiles kernels"
+            f"training: {recipe.max_iters:,} steps of {rows * size} x "
+            f"{trainer.model.config.block_size} characters on {recipe.device}"
+            + (f" in {size} processes" if size > 1 else "")
+            + "; the first compiles kernels"
         )
 
     def conclusion(self, last: dict[str, Any], corpus: Any, seconds: float) -> Iterator[str]:
@@ -148,8 +155,7 @@ def continuation(
 
     ValueError names a character of `start` that the model has never seen.
     """
-    if start is None:
-        start = "\n" if "\n" in vocab.symbols else vocab.symbols[0]
+    start = vocab.opening if start is None else start
     device = next(model.parameters()).device
     idx = tg.from_numpy(vocab.encode(start)[None]).to(device)  # (1, T)
     out = model.generate(idx, length, temperature, top_k, generator)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from tensorgrad.data import CharVocab, Text, bigram_loss, random_windows, split
-from tensorgrad.models.training.trainer import Draw
-from tensorgrad.rng import Generator
+from tensorgrad.data import CharVocab, Text, bigram_loss, split
+from tensorgrad.models.training.batches import RandomWindows
 
 
 class Corpus:
@@ -24,8 +23,8 @@ class Corpus:
         """The validation loss under the pairs counted in training, nats per character."""
         return bigram_loss(self.ids["train"], self.ids["val"], len(self.vocab))
 
-    def windows(self, block_size: int, batch_size: int) -> Draw:
-        """draw(split, generator): random windows x, and y one character later, both (B, T).
+    def windows(self, block_size: int, batch_size: int, seed: int = 1337) -> RandomWindows:
+        """Random windows x, and y one character later, both (B, T).
 
         ValueError where a part of the text is no longer than one block.
         """
@@ -37,8 +36,4 @@ class Corpus:
                 f"{block_size + 1:,}; take a longer text"
                 + (f", or a block_size of {longest:,} at most" if longest > 0 else "")
             )
-
-        def draw(split: str, generator: Generator) -> tuple[Any, Any]:
-            return random_windows(self.ids[split], block_size, batch_size, generator)
-
-        return draw
+        return RandomWindows(self.ids, block_size, batch_size, seed)

@@ -1,34 +1,53 @@
-"""The folder of a run: checkpoint, losses, picture.  Nothing in it is ever half-written or lost."""
+"""The folder of a run: checkpoints, losses, picture.  Nothing in it is half-written or lost."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tensorgrad.atomic import replacing
+from tensorgrad.atomic import replacing, replacing_by_link
 from tensorgrad.models.training.trainer import Step
 from tensorgrad.serialization import CheckpointError, load_tree, save_tree
 
 PARTS = {"kind", "config", "recipe", "vocab", "text", "trainer"}
 """What a checkpoint of a language model consists of."""
 
+TIMES = {"seconds", "mfu"}
+"""What a step tells that differs in every run: it has a file of its own."""
+
+NUMBERED = re.compile(r"ckpt-(\d{8,})\.safetensors")
+
 
 class RunFolder:
-    """`checkpoint` is replaced whole, `losses` grows by a line a step, `picture` comes last."""
+    """`checkpoint` is replaced whole, `losses` and `times` grow by a line a step.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    Two runs of the same seed write the same losses, byte for byte; times are apart.  Where several
+    are kept, `checkpoint` is another name of the newest ckpt-STEP.safetensors, and `best` of the
+    one with the least validation loss.  chief: without it nothing is written, for the processes
+    that share a run with the one that writes.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], chief: bool = True) -> None:
+        self.path, self.chief = Path(path), chief
         self.checkpoint = self.path / "ckpt.safetensors"
+        self.best = self.path / "best.safetensors"
         self.losses = self.path / "losses.jsonl"
+        self.times = self.path / "times.jsonl"
         self.picture = self.path / "loss.png"
 
     def begin(self) -> Path | None:
         """Make the folder.  The files of an earlier run move into the folder that is returned."""
+        if not self.chief:
+            return None
         self.make()
-        old = [file for file in (self.checkpoint, self.losses, self.picture) if file.exists()]
+        own = (self.checkpoint, self.best, self.losses, self.times, self.picture)
+        old = [file for file in own if file.exists()] + [file for _, file in self.numbered()]
         if not old:
             return None
         number = 1
@@ -47,55 +66,108 @@ class RunFolder:
             raise told(error, f"cannot make the folder {str(self.path)!r}") from error
 
     def resume(self, step: int) -> None:
-        """Forget the losses noted after the checkpoint's step: those steps come again."""
-        lines = [json.dumps(entry) + "\n" for entry in self.history() if entry["step"] <= step]
-        with replacing(self.losses) as file:
-            file.write("".join(lines).encode())
+        """Forget the losses and checkpoints of the steps after this one: they come again."""
+        if not self.chief:
+            return
+        for path in (self.losses, self.times):
+            lines = [json.dumps(entry) + "\n" for entry in entries(path) if entry["step"] <= step]
+            with replacing(path) as file:
+                file.write("".join(lines).encode())
+        for number, path in self.numbered():
+            if number > step:
+                path.unlink()
 
     def note(self, step: Step) -> None:
-        """Add a step to the losses."""
-        entry = {name: value for name, value in asdict(step).items() if value is not None}
-        try:
-            with open(self.losses, "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-        except OSError as error:
-            raise told(error, f"cannot write {str(self.losses)!r}") from error
+        """Add a step to the losses and its times to theirs."""
+        if not self.chief:
+            return
+        told_of = {k: number(v) for k, v in asdict(step).items() if v is not None}
+        for path, names in ((self.losses, told_of.keys() - TIMES), (self.times, TIMES)):
+            entry = {k: v for k, v in told_of.items() if k in names or k == "step"}
+            try:
+                with open(path, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(entry) + "\n")
+            except OSError as error:
+                raise told(error, f"cannot write {str(path)!r}") from error
 
     def history(self) -> list[dict[str, Any]]:
-        """The steps noted, in order; a last line that a crash cut off does not count."""
-        if not self.losses.exists():
-            return []
-        entries = []
-        for line in self.losses.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                entries.append(json.loads(line))
-        return entries
+        """The steps noted, in order, with their times; a line that a crash cut off is not one."""
+        times = {entry["step"]: entry for entry in entries(self.times)}
+        return [{**times.get(entry["step"], {}), **entry} for entry in entries(self.losses)]
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint."""
-        save_tree(self.checkpoint, state)
+    def save(self, state: dict[str, Any], keep_last: int = 1, best: bool = False) -> None:
+        """Replace the checkpoint; of those before, keep_last - 1 stay.
 
-    def load(self, kind: str | None = None) -> dict[str, Any]:
-        """The checkpoint, of a model of this kind or of any.
+        The losses reach the disk first, so no checkpoint is ahead of them.
+        """
+        if not self.chief:
+            return
+        self.flush()
+        if keep_last == 1:
+            save_tree(self.checkpoint, state)
+        else:
+            newest = self.path / f"ckpt-{state['trainer']['step']:08d}.safetensors"
+            save_tree(newest, state)
+            replacing_by_link(newest, self.checkpoint)
+        if best:
+            replacing_by_link(self.checkpoint, self.best)
+        kept = keep_last if keep_last > 1 else 0
+        for _, path in self.numbered()[kept:]:
+            path.unlink()
+
+    def flush(self) -> None:
+        """Hand what was noted to the disk."""
+        for path in (self.losses, self.times):
+            if path.exists():
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+
+    def numbered(self) -> list[tuple[int, Path]]:
+        """The checkpoints kept by their step, the newest first."""
+        names = ((NUMBERED.fullmatch(path.name), path) for path in self.path.glob("ckpt-*"))
+        return sorted(((int(m[1]), path) for m, path in names if m), reverse=True)
+
+    def load(self, kind: str | None = None, name: str | None = None) -> dict[str, Any]:
+        """The checkpoint, or the file of this name, of a model of this kind or of any.
 
         FileNotFoundError where there is none, CheckpointError for a bad one or another kind's.
         """
-        if not self.checkpoint.exists():
+        file = self.checkpoint if name is None else self.path / name
+        if not file.exists():
+            others = sorted(path.name for path in self.path.glob("*.safetensors"))
             raise FileNotFoundError(
-                f"there is no checkpoint {str(self.checkpoint)!r}; `tensorgrad train --out_dir "
-                f"{self.path}` makes one"
+                f"there is no checkpoint {str(file)!r}; "
+                + (
+                    f"there is {', '.join(others)}"
+                    if others
+                    else f"`tensorgrad train --out_dir {self.path}` makes one"
+                )
             )
-        state: Any = load_tree(self.checkpoint)
+        state: Any = load_tree(file)
         if not isinstance(state, dict) or PARTS - state.keys():
             raise CheckpointError(
-                f"{str(self.checkpoint)!r} is not the checkpoint of a {kind or 'model of language'}"
+                f"{str(file)!r} is not the checkpoint of a {kind or 'model of language'}"
             )
         if kind not in (None, state["kind"]):
             raise CheckpointError(
-                f"{str(self.checkpoint)!r} is not the checkpoint of a {kind} but of a "
+                f"{str(file)!r} is not the checkpoint of a {kind} but of a "
                 f"{state['kind']}; name that model, or another --out_dir"
             )
         return state
+
+
+def entries(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a file that are whole."""
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            yield json.loads(line)
+
+
+def number(value: Any) -> Any:
+    """JSON has no nan: None stands for it."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def told(error: OSError, what: str) -> OSError:

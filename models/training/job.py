@@ -1,23 +1,25 @@
 """A training job: data in; losses, a picture, a checkpoint and a sample out; later, more samples.
 
-What differs between models of text and of words is in text_job.py and word_job.py.
+What differs between models of characters, words and tokens: char_lm.py, word_lm.py, token_lm.py.
 """
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import tensorgrad as tg
+from tensorgrad import distributed as dist
 from tensorgrad import nn
-from tensorgrad.models.settings import Settings, divided
+from tensorgrad.models.settings import Option, Settings, divided
+from tensorgrad.models.training.ema import EMA
 from tensorgrad.models.training.folder import RunFolder
 from tensorgrad.models.training.picture import plot_losses
-from tensorgrad.models.training.progress import Progress
-from tensorgrad.models.training.stopping import Stopped, stop_requests
+from tensorgrad.models.training.run import Run, throughput
+from tensorgrad.models.training.together import is_chief, shared
 from tensorgrad.rng import Generator
 from tensorgrad.serialization import CheckpointError
 
@@ -36,6 +38,18 @@ class Job(ABC):
     reads: ClassVar[str]
     """What `--data` may be, and what serves without it."""
 
+    unit: ClassVar[str] = "character"
+    """What the model predicts one after the other."""
+
+    unasked: ClassVar[tuple[str, ...]] = ()
+    """Settings that the command line leaves out, since the data decide."""
+
+    aliases: ClassVar[tuple[Option, ...]] = ()
+    """Other names of settings, for the command line."""
+
+    writes_text: ClassVar[bool] = False
+    """Whether samples go on without end, as texts do, and not word by word."""
+
     word: str
     kind: str
     about: str
@@ -45,8 +59,13 @@ class Job(ABC):
     defaults: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def settings(self, given: Mapping[str, Any], preset: str | None = None) -> dict[str, Any]:
-        """The defaults, the preset on top, and on top what is given."""
+    def settings(
+        self, given: Mapping[str, Any], preset: str | None = None, fresh: bool = True
+    ) -> dict[str, Any]:
+        """The defaults, the preset on top, and on top what is given.
+
+        fresh: not those of a checkpoint, with what is given on top.
+        """
         if preset is not None and preset not in self.presets:
             raise ValueError(
                 f"{self.word} has no preset {preset!r}; "
@@ -65,6 +84,10 @@ class Job(ABC):
     @abstractmethod
     def introduction(self, corpus: Any, model: Any, recipe: Any) -> Iterator[str]:
         """What is trained, on what, and what is to be beaten."""
+
+    @abstractmethod
+    def plan(self, trainer: Any, recipe: Any) -> Iterator[str]:
+        """How many steps, of what, where."""
 
     def finish(self, trainer: Any) -> tuple[dict[str, float], dict[str, Any]]:
         """After the last step: losses that replace the last evaluation's, and final buffers."""
@@ -98,6 +121,14 @@ class Job(ABC):
         """How likely the model finds a word, in a sentence; ValueError from models of text."""
         raise ValueError(f"a {self.kind} writes text and scores no words; leave out --score")
 
+    def configured(self, sizes: Mapping[str, Any], corpus: Any, recipe: Any, fresh: bool) -> Any:
+        """The model's settings, for the vocabulary of the corpus."""
+        return self.config(**{**sizes, "vocab_size": len(corpus.vocab)})
+
+    def made(self, config: Any, recipe: Any, fresh: bool) -> Any:
+        """The model.  fresh: its weights are those that training begins with, not to be loaded."""
+        return self.model(config)
+
     def command(self) -> str:
         """What resumes a run of this job."""
         return f"tensorgrad train {self.word}"
@@ -108,38 +139,46 @@ def train(
     given: Mapping[str, Any] | None = None,
     data: str | os.PathLike[str] | None = None,
     out_dir: str | os.PathLike[str] = "out",
-    resume: bool = False,
+    resume: bool | str = False,
     preset: str | None = None,
 ) -> History:
     """Train on a file, or on what Python brings along; returns what each step told.
 
     given: settings other than the defaults or, with `resume`, other than those of the checkpoint in
-    out_dir.  Whatever cannot be raises before a file is touched.
+    out_dir.  resume: True, the name of a checkpoint in out_dir, or "auto": if there is one.
+    Whatever cannot be raises before a file is touched.  Under mpirun all processes call this; they
+    share the work, and the first one prints and writes.
     """
-    folder = RunFolder(out_dir)
-    saved = folder.load(job.kind) if resume else None
+    if dist.is_launched():
+        dist.init_process_group()
+    folder = RunFolder(out_dir, is_chief())
+    saved = checkpoint_of(job, folder, resume)
     if saved is not None:
         data = saved["text"]["path"] if data is None else data
-        given = job.settings({**saved["config"], **saved["recipe"], **(given or {})})
+        given = job.settings({**saved["config"], **saved["recipe"], **(given or {})}, None, False)
     else:
         given = job.settings(given or {}, preset)
     sizes, rates = divided(given, job.config, job.recipe)
     recipe: Any = job.recipe(**rates)
     tg.empty(0, device=recipe.device)  # which says at once why there is no such device
+    here = replace(recipe, device=placed(recipe.device))
 
     corpus = job.corpus(data, recipe)
-    config = job.config(**{**sizes, "vocab_size": len(corpus.vocab)})
     tg.manual_seed(recipe.seed)
-    model = job.model(config).to(recipe.device)
-    trainer = job.trainer(model, recipe, corpus)
-    for line in job.introduction(corpus, model, recipe):
-        print(line)
+    fresh = saved is None
+    config = job.configured(sizes, corpus, recipe, fresh)
+    model = job.made(config, here, fresh).to(here.device)
+    if dist.get_rank():  # dropout of its own; the weights are the first process's
+        tg.manual_seed(recipe.seed + dist.get_rank())
+    trainer = job.trainer(model, here, corpus)
+    for line in (*job.introduction(corpus, model, recipe), *job.plan(trainer, recipe)):
+        say(line)
     if saved is not None:
         continue_from(saved, trainer, job, corpus, config)
         folder.resume(trainer.step)
-        print(f"resuming after step {trainer.step}")
+        say(f"resuming after step {trainer.step}")
     elif (earlier := folder.begin()) is not None:
-        print(f"an earlier run is kept in {earlier}")
+        say(f"an earlier run is kept in {earlier}")
 
     where = None if corpus.path is None else os.path.abspath(corpus.path)
     about = {
@@ -154,52 +193,52 @@ def train(
         """A sample in the midst of training, which it does not disturb."""
         if not getattr(recipe, "eval_sample", 0):
             return None
-        generator = Generator(recipe.device).manual_seed(recipe.seed)
+        generator = Generator(here.device).manual_seed(recipe.seed)
         return job.write(model, corpus.vocab, generator, length=recipe.eval_sample)
 
-    run(trainer, folder, about, job.command(), written)
+    Run(trainer, folder, about, job.command(), written).go(fresh)
     final, buffers = job.finish(trainer)
     if buffers:
         folder.save({**about, "trainer": trainer.state(), "buffers": buffers})
         model.load_state_dict({**model.state_dict(), **as_tensors(buffers)})
+    if not is_chief():
+        return []
 
     history = folder.history()
     history[-1].update(final)
-    plot_losses(history, job.marks(corpus), folder.picture, job.kind)
-    seconds = sum(step["seconds"] for step in history)
-    for line in job.conclusion(history[-1], corpus, seconds):
-        print(line)
-    print(f"wrote {folder.checkpoint}, {folder.losses}, {folder.picture}")
-    generator = Generator(recipe.device).manual_seed(recipe.seed)
-    print(f"a sample:\n\n{job.sample(model, corpus.vocab, recipe, generator)}\n")
-    print(f"more of it: tensorgrad sample --out_dir {out_dir}")
+    plot_losses(history, job.marks(corpus), folder.picture, job.kind, job.unit)
+    for line in job.conclusion(history[-1], corpus, sum(s.get("seconds", 0) for s in history)):
+        say(line)
+    say(throughput(history, job.unit))
+    say(f"wrote {folder.checkpoint}, {folder.losses}, {folder.picture}")
+    generator = Generator(here.device).manual_seed(recipe.seed)
+    say(f"a sample:\n\n{job.sample(model, corpus.vocab, recipe, generator)}\n")
+    say(f"more of it: tensorgrad sample --out_dir {out_dir}")
     return history
 
 
-def run(
-    trainer: Any,
-    folder: RunFolder,
-    about: Mapping[str, Any],
-    command: str,
-    written: Callable[[], str | None],
-) -> None:
-    """Train to the end: note every step, save at each evaluation, and where asked to stop."""
-    total = trainer.recipe.max_iters
-    with stop_requests() as asked, Progress(trainer.recipe, trainer.step) as progress:
-        for step in trainer.steps():
-            folder.note(step)
-            progress.show(step)
-            stopping = asked and step.step < total
-            if stopping or step.val_loss is not None:
-                folder.save({**about, "trainer": trainer.state()})
-            if step.val_loss is not None and step.step < total and (text := written()):
-                progress.say(text)
-            if stopping:
-                raise Stopped(
-                    f"stopped after step {step.step} of {total}, and saved; go on with: "
-                    f"{command} --resume --out_dir {folder.path}",
-                    asked[0],
-                )
+def say(text: str) -> None:
+    """Print, once for all processes."""
+    if is_chief():
+        print(text, flush=True)
+
+
+def placed(device: str) -> str:
+    """Where this process computes: of several on a machine, each has a GPU of its own."""
+    if device == "cuda" and dist.get_world_size() > 1:
+        return f"cuda:{dist.get_local_rank() % tg.cuda.device_count()}"
+    return device
+
+
+def checkpoint_of(job: Job, folder: RunFolder, resume: bool | str) -> dict[str, Any] | None:
+    """The checkpoint to go on from, as the first process reads it; None to begin."""
+    if not resume:
+        return None
+    name = resume if isinstance(resume, str) and resume != "auto" else None
+    if resume == "auto" and not shared(folder.checkpoint.exists()):
+        return None
+    state: dict[str, Any] = shared(folder.load(job.kind, name) if is_chief() else None)
+    return state
 
 
 def continue_from(
@@ -230,9 +269,18 @@ def continue_from(
 
 
 def restored(job: Job, saved: Mapping[str, Any], device: str = "cpu") -> tuple[Any, Any]:
-    """The model of a checkpoint, in evaluation mode, and its vocabulary."""
-    model: nn.Module = job.model(job.config.from_dict(saved["config"]))
-    model.load_state_dict({**saved["trainer"]["model"], **saved.get("buffers", {})})
+    """The model of a checkpoint, in evaluation mode, and its vocabulary.
+
+    Its weights are the average over the steps, where the run made one.
+    """
+    recipe = job.recipe.from_dict(saved["recipe"])
+    model: nn.Module = job.made(job.config.from_dict(saved["config"]), recipe, False)
+    state = saved["trainer"]
+    model.load_state_dict({**state["model"], **saved.get("buffers", {})})
+    if state.get("average"):
+        average = EMA(model, 0.0)
+        average.load_state(state["average"])
+        average.put()
     return model.to(device).eval(), job.vocabulary(saved)
 
 

@@ -13,6 +13,7 @@ from tensorgrad.models.training.char_lm import CHAR_GPT, TextJob
 from tensorgrad.models.training.folder import RunFolder
 from tensorgrad.models.training.job import Job, restored
 from tensorgrad.models.training.recipe import CountRecipe, Recipe, WordRecipe
+from tensorgrad.models.training.token_lm import GPT2
 from tensorgrad.models.training.word_lm import CountJob, WordJob
 from tensorgrad.models.wavenet import WaveNet, WaveNetConfig
 
@@ -79,7 +80,7 @@ MINI_GPT = TextJob(
 
 JOBS: dict[str, Job] = {
     job.word: job
-    for job in (BIGRAM, NEURAL_BIGRAM, MLP_JOB, MLP_BN, DEEP, WAVENET, CHAR_GPT, MINI_GPT)
+    for job in (BIGRAM, NEURAL_BIGRAM, MLP_JOB, MLP_BN, DEEP, WAVENET, CHAR_GPT, MINI_GPT, GPT2)
 }
 
 
@@ -91,8 +92,13 @@ def job_of(saved: Any) -> Job:
     raise ValueError(f"the checkpoint is of a {saved['kind']!r}, which is no model of the ladder")
 
 
-def revived(out_dir: Any, device: str = "cpu") -> tuple[Job, Any, Any]:
-    """The job, the model in evaluation mode and the vocabulary of the checkpoint in a folder."""
-    saved = RunFolder(out_dir).load()
+def revived(
+    out_dir: Any, device: str = "cpu", checkpoint: str | None = None
+) -> tuple[Job, Any, Any]:
+    """The job, the model in evaluation mode and the vocabulary of the checkpoint in a folder.
+
+    checkpoint: the name of another one there, such as best.safetensors.
+    """
+    saved = RunFolder(out_dir).load(name=checkpoint)
     job = job_of(saved)
     return job, *restored(job, saved, device)

@@ -15,6 +15,7 @@ def plot_losses(
     marks: dict[str, float],
     path: str | os.PathLike[str],
     title: str = "",
+    unit: str = "character",
 ) -> None:
     """Draw the steps' losses, their moving mean, the evaluations, and `marks` as level lines.
 
@@ -23,6 +24,9 @@ def plot_losses(
     """
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
+    history = [step for step in history if step.get("loss") is not None]  # skipped: no number
+    if not history:
+        return
     x, y = [s["step"] for s in history], [s["loss"] for s in history]
     evaluated = [s for s in history if "val_loss" in s]
     figure = Figure(figsize=(9, 5), layout="constrained")
@@ -50,7 +54,7 @@ def plot_losses(
     axes.set_title(title, loc="left", fontsize=11, pad=22)
     axes.set_xlabel("step")
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_ylabel("nats per character")
+    axes.set_ylabel(f"nats per {unit}")
     axes.grid(axis="y", color="#eeeeee")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

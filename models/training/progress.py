@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
+from collections import deque
 from shutil import get_terminal_size
 from types import TracebackType
 from typing import Any
@@ -15,6 +17,8 @@ class Progress:
 
     def __init__(self, recipe: Any, done: int = 0) -> None:
         self.recipe = recipe
+        self.recent: deque[float] = deque(maxlen=50)  # seconds a step
+        self.done = done
         self.bar: Any = None
         if sys.stderr.isatty():
             from tqdm import tqdm
@@ -30,14 +34,24 @@ class Progress:
 
     def show(self, step: Step) -> None:
         """A tick of the bar, or a line; evaluations always leave a line."""
-        evaluated = step.val_loss is not None
+        evaluated = step.val_loss is not None or step.skipped is not None
+        self.recent.append(step.seconds / max(1, step.step - self.done))
+        self.done = step.step
         if self.bar is not None:
             self.bar.set_postfix_str(f"loss {step.loss:.3f}", refresh=False)
             self.bar.update(step.step - self.bar.n)
             if evaluated:
                 self.bar.write(line(step, self.recipe.max_iters), file=sys.stderr)
         elif evaluated or step.step == 1 or step.step % self.recipe.log_interval == 0:
-            print(line(step, self.recipe.max_iters), flush=True)
+            left = (self.recipe.max_iters - step.step) * statistics.median(self.recent)
+            print(line(step, self.recipe.max_iters, left), flush=True)
+
+    def back(self, step: int) -> None:
+        """The run went back to this step."""
+        self.done = step
+        if self.bar is not None:
+            self.bar.n = step
+            self.bar.refresh()
 
     def say(self, text: str) -> None:
         """A text between the steps."""
@@ -59,8 +73,8 @@ class Progress:
             self.bar.close()
 
 
-def line(step: Step, total: int) -> str:
-    """A step in one line, as llm.c writes it."""
+def line(step: Step, total: int, left: float | None = None) -> str:
+    """A step in one line, as llm.c writes it; `left`, seconds to the end."""
     parts = [f"step {step.step}/{total}", f"loss {step.loss:.4f}"]
     if step.grad_norm is not None:
         parts.append(f"norm {step.grad_norm:.2f}")
@@ -69,6 +83,24 @@ def line(step: Step, total: int) -> str:
         f"{1e3 * step.seconds:.0f} ms",
         f"{step.tokens / step.seconds / 1e3:.1f}k tok/s",
     ]
+    if step.mfu is not None:
+        parts.append(f"MFU {100 * step.mfu:.1f} %")
     if step.val_loss is not None:
         parts += [f"train {step.train_loss:.4f}", f"val {step.val_loss:.4f}"]
+    if left and step.step > 1:
+        parts.append(f"ETA {duration(left)}")
+    if step.skipped is not None:
+        parts.append(f"skipped: {step.skipped}")
     return " | ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min 20 s, 5 h 3 min, 6 d 2 h"""
+    whole = round(seconds)
+    sizes = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    parts: list[str] = []
+    for unit, size in sizes:
+        count, whole = divmod(whole, size)
+        if count or parts or unit == "s":
+            parts.append(f"{count} {unit}")
+    return " ".join(part for part in parts[:2] if not part.startswith("0 ") or len(parts) == 1)

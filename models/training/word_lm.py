@@ -11,6 +11,7 @@ from typing import Any
 import tensorgrad as tg
 from tensorgrad import nn
 from tensorgrad.data import Text, WordVocab, contexts, names, split_words, words_of
+from tensorgrad.distributed import get_world_size
 from tensorgrad.models.count_bigram import CountBigram, CountBigramConfig
 from tensorgrad.models.training.job import Job
 from tensorgrad.models.training.source import located
@@ -74,6 +75,10 @@ class WordJob(Job):
         return WordCorpus(names(path), recipe.split_seed, path)
 
     def trainer(self, model: Any, recipe: Any, corpus: Any) -> Any:
+        if get_world_size() > 1:
+            raise ValueError(
+                f"a {self.kind} is so small that one process trains it; start it without mpirun"
+            )
         return WordTrainer(model, recipe, corpus.examples(model.config.block_size))
 
     def introduction(self, corpus: Any, model: Any, recipe: Any) -> Iterator[str]:
@@ -91,11 +96,10 @@ class WordJob(Job):
             f"to beat: {corpus.bigram:.4f} nats per character, the validation loss of counted "
             f"bigrams (knowing nothing: {math.log(len(corpus.vocab)):.4f})"
         )
-        yield self.plan(recipe)
 
-    def plan(self, recipe: Any) -> str:
+    def plan(self, trainer: Any, recipe: Any) -> Iterator[str]:
         size = f"{recipe.batch_size} examples" if recipe.batch_size else "all examples"
-        return f"training: {recipe.max_iters:,} steps of {size} on {recipe.device}"
+        yield f"training: {recipe.max_iters:,} steps of {size} on {recipe.device}"
 
     def finish(self, trainer: Any) -> tuple[dict[str, float], dict[str, Any]]:
         """All of every part; a BatchNorm's statistics are first measured over the training set."""
@@ -161,8 +165,8 @@ class CountJob(WordJob):
     def trainer(self, model: Any, recipe: Any, corpus: Any) -> CountTrainer:
         return CountTrainer(model, recipe, corpus.examples(1))
 
-    def plan(self, recipe: Any) -> str:
-        return "training: counting, once"
+    def plan(self, trainer: Any, recipe: Any) -> Iterator[str]:
+        yield "training: counting, once"
 
     def conclusion(self, last: dict[str, Any], corpus: Any, seconds: float) -> Iterator[str]:
         yield from super().conclusion(last, corpus, seconds)

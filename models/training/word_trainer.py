@@ -15,7 +15,8 @@ from tensorgrad import Tensor, nn
 from tensorgrad.models.count_bigram import CountBigram
 from tensorgrad.models.modes import evaluating
 from tensorgrad.models.training.recipe import CountRecipe, WordRecipe
-from tensorgrad.models.training.trainer import Step, arrays, load_streams, streams
+from tensorgrad.models.training.together import generator_states, load_generator_states
+from tensorgrad.models.training.trainer import Step, arrays
 from tensorgrad.rng import Generator
 
 Ids = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -105,13 +106,15 @@ class WordTrainer:
         return {
             "step": self.step,
             "model": arrays(self.model.state_dict()),
-            **streams(self.batches, self.recipe.device),
+            "batches": self.batches.get_state(),
+            "generators": generator_states(self.recipe.device),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a `state`.  RuntimeError where it is another model's."""
         self.model.load_state_dict(state["model"])
-        load_streams(state, self.batches, self.recipe.device)
+        self.batches.set_state(state["batches"])
+        load_generator_states(state["generators"], self.recipe.device, self.recipe.seed)
         self.step = state["step"]
 
 

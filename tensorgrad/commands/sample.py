@@ -16,6 +16,9 @@ TEXT_ONLY = ("top_p", "min_p", "typical_p", "repetition_penalty", "presence_pena
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_out_dir(parser)
+    parser.add_argument("--checkpoint", metavar="NAME",
+                        help="of this folder, another than ckpt.safetensors: best.safetensors"
+                        )  # fmt: skip
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--start", metavar="TEXT",
                        help="the text, or the word, to continue (default: a new one)")  # fmt: skip
@@ -27,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_samples", type=int, metavar="INT",
                         help="how many texts (default: 1), or words (20)")  # fmt: skip
     parser.add_argument("--max_new_tokens", type=int, metavar="INT",
-                        help="characters to write (default: 500), at most in a word (100)"
+                        help="characters or tokens to write (default: 500), at most in a word (100)"
                         )  # fmt: skip
     parser.add_argument("--temperature", type=float, metavar="FLOAT",
                         help="lower is more careful, 0 greedy (default: 0.8, of words 1)"
@@ -61,7 +64,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from tensorgrad.models.training.char_lm import TextJob
     from tensorgrad.models.training.ladder import revived
     from tensorgrad.rng import Generator
 
@@ -71,13 +73,13 @@ def run(options: argparse.Namespace) -> None:
     start = options.start
     if options.prompt_file is not None:
         start = Path(options.prompt_file).read_text(encoding="utf-8")
-    job, model, vocab = revived(options.out_dir, options.device)
+    job, model, vocab = revived(options.out_dir, options.device, options.checkpoint)
     if options.score is not None:
         print(job.scored(model, vocab, options.score))
         return
     choices = {name: getattr(options, name) for name in TEXT_ONLY}
     choices = {name: value for name, value in choices.items() if value is not None}
-    if isinstance(job, TextJob):
+    if job.writes_text:
         choices |= {"top_k": options.top_k, "generator": generator}
         choices["temperature"] = 0.8 if options.temperature is None else options.temperature
         length = 500 if options.max_new_tokens is None else options.max_new_tokens
@@ -86,7 +88,7 @@ def run(options: argparse.Namespace) -> None:
             return
         for i in range(options.num_samples or 1):
             print("-" * 40 + "\n" if i else "", end="")
-            continue_text(model, vocab, opening(vocab) if start is None else start, length, choices)
+            continue_text(model, vocab, start, length, choices)
         return
     if choices or options.interactive:
         name = next(iter(choices), "interactive").removesuffix("_strings")
@@ -98,19 +100,15 @@ def run(options: argparse.Namespace) -> None:
     print(text)
 
 
-def opening(vocab: Any) -> str:
-    """What a new text follows: the end of a line, where the vocabulary has lines."""
-    symbols: str = vocab.symbols
-    return "\n" if "\n" in symbols else symbols[0]
-
-
 def continue_text(
-    model: Any, vocab: Any, text: str, length: int, choices: Mapping[str, Any], echo: bool = True
-) -> str:
-    """Print the text, and what follows as it is written; answers all of it."""
+    model: Any, vocab: Any, text: str | None, length: int, choices: Mapping[str, Any],
+    echo: bool = True,
+) -> str:  # fmt: skip
+    """Print the text, and what follows as it is written; answers all of it.  None begins anew."""
     from tensorgrad.models.generation.text import write
 
-    following = write(model, vocab, text, length, **choices)
+    following = write(model, vocab, vocab.opening if text is None else text, length, **choices)
+    text = vocab.opening.removeprefix("<|endoftext|>") if text is None else text
     if echo:
         print(text, end="", flush=True)
     for piece in following:
@@ -132,7 +130,7 @@ def converse(model: Any, vocab: Any, text: str, length: int, choices: Mapping[st
             print()
             return
         try:
-            line += "\n" if "\n" in vocab.symbols else ""
+            line += "\n" if vocab.has_lines else ""
             text = continue_text(model, vocab, text + line, length, choices, echo=False)
         except ValueError as error:
             print(error)

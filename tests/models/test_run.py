@@ -60,12 +60,16 @@ def test_what_is_written_and_told(tmp_path, text, capsys):
     history = train(TINY, text, tmp_path / "out")
     out = tmp_path / "out"
     assert sorted(file.name for file in out.iterdir()) == [
-        "ckpt.safetensors", "loss.png", "losses.jsonl",
+        "ckpt.safetensors", "loss.png", "losses.jsonl", "times.jsonl",
     ]  # fmt: skip
     assert [entry["step"] for entry in history] == [1, 2, 3, 4, 5, 6]
     assert [entry["step"] for entry in history if "val_loss" in entry] == [3, 6]
-    lines = (out / "losses.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == history
+    losses, times = (
+        [json.loads(line) for line in (out / name).read_text().splitlines()]
+        for name in ("losses.jsonl", "times.jsonl")
+    )
+    assert [loss | time for loss, time in zip(losses, times, strict=True)] == history
+    assert all(loss.keys() & time.keys() == {"step"} for loss, time in zip(losses, times))
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
     told = capsys.readouterr().out
     assert "920 characters, 15 of them different" in told
@@ -85,7 +89,7 @@ def test_the_loss_that_is_told_is_the_checkpoints(done):
     again = RunFolder(done).history()[-1]["val_loss"]
     corpus = char_lm.Corpus(char_lm.read_text(state["text"]["path"]))
     recipe = char_lm.Recipe.from_dict(state["recipe"])
-    trainer = char_lm.Trainer(model, recipe, corpus.windows(7, 5))
+    trainer = char_lm.Trainer(model, recipe, corpus.windows(7, 5, recipe.seed))
     assert trainer.estimate_loss()["val"] == again
 
 
@@ -150,7 +154,7 @@ def test_an_earlier_run_is_moved_aside_with_nothing_else(done, text, capsys):
     assert f"an earlier run is kept in {done / 'earlier-1'}" in capsys.readouterr().out
     train({**TINY, "seed": 7}, text, done)
     kept = {f.name: f.read_bytes() for f in (done / "earlier-1").iterdir()}
-    assert kept == {name: first[name] for name in kept} and len(kept) == 3
+    assert kept == {name: first[name] for name in kept} and len(kept) == 4
     assert (done / "notes.txt").read_text() == "mine"
     assert (done / "earlier-2" / "ckpt.safetensors").read_bytes() != kept["ckpt.safetensors"]
     assert restored(done / "earlier-1")[0].config == restored(done)[0].config

@@ -43,7 +43,9 @@ def test_what_is_written_and_told(word, tmp_path, file, capsys):
     out = tmp_path / "out"
     history = train(JOBS[word], TINY[word], file, out)
     told = capsys.readouterr().out
-    assert sorted(f.name for f in out.iterdir()) == ["ckpt.safetensors", "loss.png", "losses.jsonl"]
+    assert sorted(f.name for f in out.iterdir()) == [
+        "ckpt.safetensors", "loss.png", "losses.jsonl", "times.jsonl",
+    ]  # fmt: skip
     steps = [entry["step"] for entry in history]
     assert steps == ([1] if word == "bigram" else [2, 3, 4, 6])
     assert [e["step"] for e in history if "val_loss" in e] == ([1] if word == "bigram" else [3, 6])

@@ -1,0 +1,134 @@
+"""A run from its first step to its last: it notes every step, saves, stops when asked, rolls back.
+
+Killed at any moment, it can go on from its folder as if nothing had happened."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tensorgrad import distributed as dist
+from tensorgrad.models.training.folder import RunFolder
+from tensorgrad.models.training.guard import RollBack
+from tensorgrad.models.training.logs import Logs
+from tensorgrad.models.training.progress import Progress
+from tensorgrad.models.training.stopping import Stopped, stop_requests
+from tensorgrad.models.training.together import is_chief, largest, shared
+from tensorgrad.models.training.trainer import Step
+
+ROLLBACKS = 3
+"""Times that a run goes back to one checkpoint before it gives up."""
+
+
+class Run:
+    """Steps of a trainer, and what a folder keeps of them.
+
+    about: what a checkpoint holds beside the trainer's state.  command: what resumes the run.
+    written: a sample to show at evaluations.
+    """
+
+    def __init__(
+        self, trainer: Any, folder: RunFolder, about: Mapping[str, Any], command: str,
+        written: Callable[[], str | None],
+    ) -> None:  # fmt: skip
+        self.trainer, self.folder, self.about = trainer, folder, about
+        self.command, self.written = command, written
+        self.recipe = trainer.recipe
+        self.total = self.recipe.max_iters
+        self.rolled_back_to: list[int] = []
+
+    def go(self, fresh: bool) -> None:
+        """Train to the end; Stopped, after a checkpoint, where a signal asks for it."""
+        if fresh:
+            self.save()  # from here on there is always something to resume
+        logs = None
+        if is_chief():
+            settings = {**self.about["config"], **self.about["recipe"]}
+            names = getattr(self.recipe, "log", "")
+            logs = Logs(names, self.folder.path, settings, self.trainer.step)
+        try:
+            with stop_requests() as asked, Progress(self.recipe, self.trainer.step) as progress:
+                while self.trainer.step < self.total:
+                    try:
+                        for step in self.trainer.steps():
+                            self.told(step, asked, progress, logs)
+                    except RollBack as error:
+                        self.roll_back(str(error), progress)
+        finally:
+            if logs is not None:
+                logs.close()
+
+    def told(self, step: Step, asked: list[int], progress: Progress, logs: Logs | None) -> None:
+        """Note and show a step; save where it is time."""
+        best = step.val_loss is not None and step.val_loss <= self.least()
+        self.folder.note(step)
+        if is_chief():
+            progress.show(step)
+        if logs is not None:
+            logs.note(step)
+        number = largest(asked[0] if asked else 0)  # a signal may reach one process before others
+        stopping = bool(number) and step.step < self.total
+        often = getattr(self.recipe, "save_interval", 0)
+        if stopping or step.val_loss is not None or (often and step.step % often == 0):
+            self.save(best)
+        if step.val_loss is not None and step.step < self.total and is_chief():
+            text = self.written()
+            if text:
+                progress.say(text)
+        if stopping:
+            raise Stopped(
+                f"stopped after step {step.step} of {self.total}, and saved; go on with: "
+                f"{self.command} --resume --out_dir {self.folder.path}",
+                number,
+            )
+
+    def least(self) -> float:
+        """The least validation loss so far."""
+        losses = [s["val_loss"] for s in self.folder.history() if s.get("val_loss") is not None]
+        return min(losses, default=math.inf)
+
+    def save(self, best: bool = False) -> None:
+        """A checkpoint of this moment.  All processes take part."""
+        state = {**self.about, "trainer": self.trainer.state()}
+        keep_best = getattr(self.recipe, "keep_best", False)
+        self.folder.save(state, getattr(self.recipe, "keep_last", 1), best and keep_best)
+
+    def roll_back(self, why: str, progress: Progress) -> None:
+        """Back to the checkpoint, on with the batches that come next.
+
+        FloatingPointError where that was done several times from the same one.
+        """
+        state = shared(self.folder.load() if is_chief() else None)["trainer"]
+        self.rolled_back_to.append(state["step"])
+        if self.rolled_back_to.count(state["step"]) > ROLLBACKS:
+            raise FloatingPointError(
+                f"{why}; {ROLLBACKS} times the run went back to step {state['step']}, and it "
+                "happened again"
+            )
+        self.trainer.roll_back(state)
+        self.folder.resume(self.trainer.step)
+        if is_chief():
+            progress.back(self.trainer.step)
+            progress.say(f"{why}: back to step {self.trainer.step}, and past these batches")
+
+
+def throughput(history: Sequence[Mapping[str, Any]], unit: str = "token") -> str:
+    """How fast the steps were, those that compile kernels or wake caches apart, in a sentence."""
+    timed = [s for s in history if s.get("seconds")]
+    if not timed:
+        return "no step was timed"
+    first, rest = timed[0], timed[1:] or timed
+    speeds = [s["tokens"] / s["seconds"] for s in rest]
+    text = (
+        f"speed: {statistics.median(speeds):,.0f} {unit}s a second, the median of {len(rest):,} "
+        f"steps; the first, which compiles kernels, took {first['seconds']:.1f} s and is left out"
+    )
+    shares = [s["mfu"] for s in rest if s.get("mfu") is not None]
+    if shares:
+        text += (
+            f"; {100 * statistics.median(shares):.1f} % of the products' peak measured here, "
+            f"times {dist.get_world_size()}"
+        )
+    return text
