@@ -6,21 +6,24 @@ from typing import Any
 
 import tensorgrad.nn.functional as F
 from tensorgrad import Tensor
-from tensorgrad.models.evaluation import logits_of
 
 IGNORED = -100  # a target that counts for nothing, cross_entropy's ignore_index
 
 
-def loss_of(model: Any, x: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def loss_of(
+    model: Any, x: Tensor, y: Tensor, label_smoothing: float = 0.0, **more: Any
+) -> Tensor:
     """mean over targets of -log p(y | x); x and y (B, T), y one token later, -100 left out.
 
     label_smoothing: this share of each target is spread evenly over the vocabulary (Szegedy et al.
     2016).  What a model adds to its loss in training, such as that of a mixture of experts, stays.
+    more: what the model takes beside x.
     """
     if not label_smoothing:
-        loss: Tensor = model(x, y)[1]
+        loss: Tensor = model(x, y, **more)[1]
         return loss
-    logits = logits_of(model, x)  # (B, T, V)
+    out = model(x, **more)
+    logits = out[0] if isinstance(out, tuple) else out.logits  # (B, T, V)
     loss = F.cross_entropy(
         logits.flatten(0, 1), y.flatten(), ignore_index=IGNORED, label_smoothing=label_smoothing
     )

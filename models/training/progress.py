@@ -9,6 +9,7 @@ from shutil import get_terminal_size
 from types import TracebackType
 from typing import Any
 
+from tensorgrad.models.training.together import is_chief
 from tensorgrad.models.training.trainer import Step
 
 
@@ -20,7 +21,7 @@ class Progress:
         self.recent: deque[float] = deque(maxlen=50)  # seconds a step
         self.done = done
         self.bar: Any = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and is_chief():
             from tqdm import tqdm
 
             columns, lines = get_terminal_size()  # 80 and 24 where a terminal says 0 and 0

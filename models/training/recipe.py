@@ -101,6 +101,9 @@ class TokenRecipe(Recipe):
 
     sequence_length: int = setting(0, "tokens of a window; 0: n_positions", least=0)
     shuffle: bool = setting(False, "take the windows in an order that seed and epoch decide")
+    document_mask: bool = setting(
+        False, "tokens see their own document only, from <|endoftext|> on, and count from there"
+    )
     gradient_checkpointing: bool = setting(
         False, "forget the inside of each block and compute it again in backward: less memory"
     )

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import tensorgrad as tg
+from tensorgrad import Tensor
 from tensorgrad import distributed as dist
+from tensorgrad.data import block_diagonal_mask, document_ids, position_ids
 from tensorgrad.models.aliases import canonical
 from tensorgrad.models.budget import budget
 from tensorgrad.models.generation.text import write
@@ -19,6 +21,7 @@ from tensorgrad.models.settings import Option
 from tensorgrad.models.training.batches import ShardBatches
 from tensorgrad.models.training.folder import RunFolder
 from tensorgrad.models.training.job import Job, restored
+from tensorgrad.models.training.objective import loss_of
 from tensorgrad.models.training.peak import measured_peak
 from tensorgrad.models.training.recipe import TokenRecipe
 from tensorgrad.models.training.token_corpus import TokenCorpus, TokenVocab
@@ -28,6 +31,21 @@ from tensorgrad.nn import lora
 SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "n_inner", "bias", "norm_position",
          "activation_function", "vocab_multiple")  # fmt: skip
 """Settings that weights bring along."""
+
+
+class DocumentTrainer(Trainer):
+    """Trains on each document of a window as if it were alone: its own attention and positions.
+
+    A document ends with the prediction of the `<|endoftext|>` that begins the next.
+    """
+
+    def loss(self, x: Any, y: Any, label_smoothing: float = 0.0) -> Tensor:
+        documents = document_ids(x, self.model.config.eos_token_id)  # (B, T)
+        return loss_of(
+            self.model, self.placed(x), self.placed(y), label_smoothing,
+            attention_mask=block_diagonal_mask(documents).to(self.recipe.device),
+            position_ids=self.placed(position_ids(documents)),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -113,7 +131,8 @@ class TokenJob(Job):
     def trainer(self, model: Any, recipe: Any, corpus: Any) -> Trainer:
         T = length_of(model.config, recipe)
         batches = ShardBatches(corpus.path, T, recipe.batch_size, recipe.seed, recipe.shuffle)
-        trainer = Trainer(model, recipe, batches)
+        kind = DocumentTrainer if recipe.document_mask else Trainer
+        trainer = kind(model, recipe, batches)
         trainer.peak = measured_peak(recipe.device, trainer.dtype)
         trainer.flops = budget(model, T).training_flops
         return trainer
