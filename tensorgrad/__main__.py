@@ -13,8 +13,10 @@ COMMANDS = {
     "prepare": "turn texts into token shards",
     "train": "train a model of the ladder, by default a character-level GPT on a text",
     "sample": "let a trained model write",
+    "evaluate": "how well a model reads: perplexity, bits a byte, HellaSwag, LAMBADA",
     "inspect": "attention, logit lens and losses of a text; what a model costs",
     "diagnose": "what goes on inside a model while it trains, in words and pictures",
+    "demo": "a GPT-2 learns five sentences, is saved, read back, and writes them",
     "verify": "the ladder on real data beside the published numbers",
     "env": "versions, BLAS, threads, GPU, and why there is none",
 }
@@ -66,14 +68,20 @@ def dispatch(argv: Sequence[str]) -> int:
 
 def explained(word: str, error: Exception) -> int:
     """The exit status, and a sentence for errors that users can mend; others are raised."""
+    from tensorgrad.distributed.world import abort, get_rank, get_world_size
     from tensorgrad.models.training.stopping import Stopped
 
-    if isinstance(error, Stopped):
-        print(error, file=sys.stderr)
+    if isinstance(error, Stopped):  # which all processes of a job do together
+        if get_rank() == 0:
+            print(error, file=sys.stderr)
         return 128 + error.signal
-    if not isinstance(error, OSError | ValueError | RuntimeError | ArithmeticError | MemoryError):
+    kinds = OSError | ValueError | RuntimeError | ArithmeticError | MemoryError
+    missing = isinstance(error, ImportError) and error.name is None  # a library, in our own words
+    if not isinstance(error, kinds) and not missing:
         raise error
     print(f"tensorgrad {word}: {error}", file=sys.stderr)
+    if get_world_size() > 1:
+        abort("the others would wait for it")
     return 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from operator import index
 from typing import Any
 
 from tensorgrad.data.shards import ShardError
@@ -44,7 +45,7 @@ def vocabulary(folder: str, tokenizer: str | None, download: bool = False) -> BP
     if tokenizer is not None:
         return get_tokenizer(tokenizer, download)
     own = os.path.join(folder, TOKENIZER)
-    if os.path.exists(own) and "kind" in read_json(own):
+    if os.path.exists(own) and "model" not in read_json(own):  # which Hugging Face's has
         return BPE.load(own)
     theirs = os.path.join(folder, VOCAB)
     return from_letters(theirs) if os.path.exists(theirs) else get_tokenizer("gpt2", download)
@@ -58,7 +59,7 @@ def from_letters(path: str) -> BPE:
     byte_of = byte_letters()
     try:
         ranks = {
-            bytes(byte_of[letter] for letter in token): int(i)
+            bytes(byte_of[letter] for letter in token): index(i)
             for token, i in read_json(path).items()
             if token != END_OF_TEXT
         }

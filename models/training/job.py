@@ -17,9 +17,10 @@ from tensorgrad import nn
 from tensorgrad.models.settings import Option, Settings, divided
 from tensorgrad.models.training.ema import EMA
 from tensorgrad.models.training.folder import RunFolder
+from tensorgrad.models.training.logs import check_loggers
 from tensorgrad.models.training.picture import plot_losses
 from tensorgrad.models.training.run import Run, throughput
-from tensorgrad.models.training.together import is_chief, shared
+from tensorgrad.models.training.together import device_here, is_chief, shared
 from tensorgrad.rng import Generator
 from tensorgrad.serialization import CheckpointError
 
@@ -145,14 +146,16 @@ def train(
     """Train on a file, or on what Python brings along; returns what each step told.
 
     given: settings other than the defaults or, with `resume`, other than those of the checkpoint in
-    out_dir.  resume: True, the name of a checkpoint in out_dir, or "auto": if there is one.
+    out_dir.  resume: True, the name of a checkpoint in out_dir, or "auto": if there is one, and
+    of a run that is at its end what follows the last step.
     Whatever cannot be raises before a file is touched.  Under mpirun all processes call this; they
     share the work, and the first one prints and writes.
     """
     if dist.is_launched():
         dist.init_process_group()
     folder = RunFolder(out_dir, is_chief())
-    saved = checkpoint_of(job, folder, resume)
+    name = checkpoint_named(folder, resume)
+    saved = None if name is None else shared(folder.load(job.kind, name) if is_chief() else None)
     if saved is not None:
         data = saved["text"]["path"] if data is None else data
         given = job.settings({**saved["config"], **saved["recipe"], **(given or {})}, None, False)
@@ -160,8 +163,9 @@ def train(
         given = job.settings(given or {}, preset)
     sizes, rates = divided(given, job.config, job.recipe)
     recipe: Any = job.recipe(**rates)
+    check_loggers(getattr(recipe, "log", ""))
     tg.empty(0, device=recipe.device)  # which says at once why there is no such device
-    here = replace(recipe, device=placed(recipe.device))
+    here = replace(recipe, device=device_here(recipe.device))
 
     corpus = job.corpus(data, recipe)
     tg.manual_seed(recipe.seed)
@@ -175,7 +179,12 @@ def train(
         say(line)
     if saved is not None:
         continue_from(saved, trainer, job, corpus, config)
-        folder.resume(trainer.step)
+        if trainer.step >= recipe.max_iters and resume != "auto":
+            raise ValueError(
+                f"nothing to do: the checkpoint is at step {trainer.step} of max_iters "
+                f"{recipe.max_iters}; a larger --max_iters goes on"
+            )
+        folder.resume(trainer.step, name)
         say(f"resuming after step {trainer.step}")
     elif (earlier := folder.begin()) is not None:
         say(f"an earlier run is kept in {earlier}")
@@ -223,22 +232,12 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def placed(device: str) -> str:
-    """Where this process computes: of several on a machine, each has a GPU of its own."""
-    if device == "cuda" and dist.get_world_size() > 1:
-        return f"cuda:{dist.get_local_rank() % tg.cuda.device_count()}"
-    return device
-
-
-def checkpoint_of(job: Job, folder: RunFolder, resume: bool | str) -> dict[str, Any] | None:
-    """The checkpoint to go on from, as the first process reads it; None to begin."""
-    if not resume:
-        return None
-    name = resume if isinstance(resume, str) and resume != "auto" else None
-    if resume == "auto" and not shared(folder.checkpoint.exists()):
-        return None
-    state: dict[str, Any] = shared(folder.load(job.kind, name) if is_chief() else None)
-    return state
+def checkpoint_named(folder: RunFolder, resume: bool | str) -> str | None:
+    """The name of the checkpoint to go on from, as the first process sees it; None to begin."""
+    if resume == "auto":
+        name: str | None = shared(folder.newest() if is_chief() else None)
+        return name
+    return (folder.checkpoint.name if resume is True else resume) or None
 
 
 def continue_from(
@@ -258,12 +257,6 @@ def continue_from(
                 f"with {size}; leave the option out, or train anew without --resume"
             )
     trainer.load_state(saved["trainer"])
-    total = trainer.recipe.max_iters
-    if trainer.step >= total:
-        raise ValueError(
-            f"nothing to do: the checkpoint is at step {trainer.step} of max_iters {total}; "
-            "a larger --max_iters goes on"
-        )
     if saved["text"]["sha256"] != corpus.text.sha256:
         print("note: this is not the text that the checkpoint was trained on until now")
 

@@ -20,6 +20,13 @@ def is_chief() -> bool:
     return dist.get_rank() == 0
 
 
+def device_here(device: str) -> str:
+    """Where this process computes: of several on a machine, each has a GPU of its own."""
+    if device == "cuda" and dist.get_world_size() > 1:
+        return f"cuda:{dist.get_local_rank() % tg.cuda.device_count()}"
+    return device
+
+
 def summed(values: Any) -> Any:
     """The sum over all processes, of a number or of the numbers in an array, in float64."""
     array = np.array(values, np.float64, ndmin=1)

@@ -40,9 +40,10 @@ class DocumentTrainer(Trainer):
     """
 
     def loss(self, x: Any, y: Any, label_smoothing: float = 0.0) -> Tensor:
-        documents = document_ids(x, self.model.config.eos_token_id)  # (B, T)
+        model: Any = self.model
+        documents = document_ids(x, model.config.eos_token_id)  # (B, T)
         return loss_of(
-            self.model, self.placed(x), self.placed(y), label_smoothing,
+            model, self.placed(x), self.placed(y), label_smoothing,
             attention_mask=block_diagonal_mask(documents).to(self.recipe.device),
             position_ids=self.placed(position_ids(documents)),
         )  # fmt: skip
@@ -107,10 +108,14 @@ class TokenJob(Job):
     def initial(self, path: str, settings: Mapping[str, Any]) -> GPT2LMHeadModel:
         """The weights to begin with: those of a run, or in Hugging Face's form."""
         if RunFolder(path).checkpoint.exists():
-            model: GPT2LMHeadModel = restored(self, RunFolder(path).load(self.kind))[0]
-            lora.fuse(model)
-            return model
-        return GPT2LMHeadModel.from_pretrained(path, **settings)
+            saved = RunFolder(path).load(self.kind)
+            saved["config"] |= settings
+            model: GPT2LMHeadModel = restored(self, saved)[0]
+            model.gradient_checkpointing_disable()
+        else:
+            model = GPT2LMHeadModel.from_pretrained(path, **settings)
+        lora.fuse(model).requires_grad_(True)
+        return model
 
     def made(self, config: Any, recipe: Any, fresh: bool) -> Any:
         if fresh and recipe.init_from:
