@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from tensorgrad.models.settings import KINDS
+from tensorgrad.serialization import brief
 
 ALIASES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
@@ -52,7 +53,8 @@ def check_optional(name: str, annotation: str, value: Any) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, KINDS[kind]):
-        raise TypeError(f"{name} must be of type {kind}, or None; it is {value!r}")
+        told = brief(repr(value))
+        raise TypeError(f"{name} must be of type {kind}, or None; it is {told}")
     if not value >= 0 or (kind == "int" and value < 1):
         raise ValueError(f"{name} must be at least {1 if kind == 'int' else 0}, it is {value}")
 
@@ -66,4 +68,4 @@ def one_of(what: str, value: Any, known: Collection[str]) -> None:
 def unknown(what: str, name: object, known: Collection[str]) -> ValueError:
     near = difflib.get_close_matches(str(name), known, 1)
     meant = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
-    return ValueError(f"there is no {what} '{name}'; {meant}")
+    return ValueError(f"there is no {what} '{brief(str(name))}'; {meant}")

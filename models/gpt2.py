@@ -23,6 +23,7 @@ from tensorgrad.models.masks import Seen, causal_attention_mask
 from tensorgrad.models.output import Output
 from tensorgrad.models.settings import KINDS, Settings, check, setting, type_of
 from tensorgrad.nn.cache import KVCache, LayerCache
+from tensorgrad.serialization import brief
 from tensorgrad.utils.checkpoint import checkpoint
 
 SIZES: dict[str, dict[str, int]] = {
@@ -115,7 +116,8 @@ class GPT2Config(Settings):
             given = getattr(self, name)
             roles[name] = () if given is None else given if isinstance(given, tuple) else (given,)
             if not all(isinstance(t, int) and not isinstance(t, bool) for t in roles[name]):
-                raise TypeError(f"{name} must be an integer or None, it is {given!r}")
+                told = brief(repr(given))
+                raise TypeError(f"{name} must be an integer or None, it is {told}")
         return roles
 
     def __getattr__(self, name: str) -> Any:  # an alias, where it means one thing

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, NamedTuple, Self
 
+from tensorgrad.serialization import brief
+
 KINDS: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
 """The types that a field's annotation admits; a bool is no int here."""
-
-LARGEST = 2**64
 
 
 def setting(
@@ -52,9 +53,9 @@ def divided(values: Mapping[str, Any], *kinds: type[Settings]) -> list[dict[str,
     home = {f.name: part for kind, part in zip(kinds, parts, strict=True) for f in fields(kind)}
     for name, value in values.items():
         if name not in home:
-            near = difflib.get_close_matches(name, home, 1)
+            near = difflib.get_close_matches(str(name), home, 1)
             meant = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(home)}"
-            raise ValueError(f"there is no setting '{name}'; {meant}")
+            raise ValueError(f"there is no setting '{brief(str(name))}'; {meant}")
         home[name][name] = value
     return parts
 
@@ -63,11 +64,11 @@ def check(f: Field[Any], value: Any) -> None:
     """Refuse a value that the field cannot have."""
     kind = KINDS[type_of(f)]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{f.name} must be of type {type_of(f)}, it is {value!r}")
-    if isinstance(value, int) and abs(value) >= LARGEST:
-        raise ValueError(f"{f.name} must be a number of at most 64 bits")
+        raise TypeError(f"{f.name} must be of type {type_of(f)}, it is {brief(repr(value))}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{f.name} must be finite, it is {value}")
+    if type_of(f) == "float" and abs(value) > sys.float_info.max:
+        raise ValueError(f"{f.name} must be a number that a float can hold")
     least, below = f.metadata.get("least"), f.metadata.get("below")
     if least is not None and value < least:
         raise ValueError(f"{f.name} must be at least {least}, it is {value}")
@@ -75,7 +76,7 @@ def check(f: Field[Any], value: Any) -> None:
         raise ValueError(f"{f.name} must be less than {below}, it is {value}")
     choices = f.metadata.get("choices")
     if choices and value not in choices:
-        raise ValueError(f"{f.name} must be one of {', '.join(choices)}; it is {value!r}")
+        raise ValueError(f"{f.name} must be one of {', '.join(choices)}; it is {brief(value)!r}")
 
 
 def type_of(f: Field[Any]) -> str:

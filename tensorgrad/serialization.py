@@ -13,6 +13,7 @@ from zlib import crc32
 import numpy as np
 
 from tensorgrad.atomic import replacing
+from tensorgrad.dtypes import bfloat16
 from tensorgrad.packing import Array, Tree, flatten, unflatten
 
 __all__ = [
@@ -58,10 +59,14 @@ def save_tree(path: str | os.PathLike[str], tree: Tree) -> None:
 
 def load_tree(path: str | os.PathLike[str]) -> Tree:
     """The state that `save_tree` wrote.  Raises CheckpointError as `load_arrays` does."""
-    arrays, metadata = load_arrays(path)
+    arrays, metadata, sealed = read_arrays(path)
     if "tree" not in metadata:
         raise CheckpointError(
             f"{os.fspath(path)!r} holds arrays and no nested state; load_arrays reads it"
+        )
+    if not sealed:
+        raise CheckpointError(
+            f"{os.fspath(path)!r} is damaged, or not by save_tree: it has no checksums"
         )
     try:
         return unflatten(arrays, json.loads(metadata["tree"]))
@@ -174,6 +179,12 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[st
     taken as they are.  Raises CheckpointError for a damaged or foreign file, FileNotFoundError and
     other OSErrors where it cannot be read.
     """
+    arrays, metadata, _ = read_arrays(path)
+    return arrays, metadata
+
+
+def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str], bool]:
+    """What `load_arrays` gives, and whether the file had checksums, which it was held against."""
     from safetensors import SafetensorError, safe_open
 
     name = os.fspath(path)
@@ -185,17 +196,20 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[st
             tensors = {key: np.asarray(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118
     except CheckpointError:
         raise
-    except (SafetensorError, ValueError, OverflowError) as error:
+    except (SafetensorError, ValueError, OverflowError, RecursionError) as error:
         reason = str(error).removeprefix("Error while deserializing header: ")
-        raise CheckpointError(f"{name!r} is no sound safetensors file: {reason}") from error
+        raise CheckpointError(f"{name!r} is no sound safetensors file: {brief(reason)}") from error
     except OSError as error:
         raise unreadable(name, error) from error
     for key, array in tensors.items():
         if array.dtype == np.bool_ and array.view(np.uint8).max(initial=0) > 1:
-            raise CheckpointError(f"{name!r} is damaged: {key!r} has booleans other than 0 and 1")
-    if any(MARK in word for item in metadata.items() for word in item):
+            raise CheckpointError(
+                f"{name!r} is damaged: {brief(key)!r} has booleans other than 0 and 1"
+            )
+    sealed = any(MARK in word for item in metadata.items() for word in item)
+    if sealed:
         compare_checksums(name, tensors, metadata)
-    return tensors, metadata
+    return tensors, metadata, sealed
 
 
 def read_header(name: str) -> bytes:
@@ -226,9 +240,11 @@ def check_header(name: str, header: bytes) -> None:
     entries = json.loads(header, object_pairs_hook=once)
     entries.pop("__metadata__", None)
     for key, entry in entries.items():
+        if entry["dtype"] == CODES["bfloat16"]:
+            bfloat16()  # the library asks NumPy for it by name, which knows it from now on
         if entry["dtype"] not in CODES.values():
             raise CheckpointError(
-                f"{name!r}: {key!r} has type {entry['dtype']}, and tensorgrad reads "
+                f"{name!r}: {brief(key)!r} has type {entry['dtype']}, and tensorgrad reads "
                 f"{', '.join(CODES.values())}"
             )
 
@@ -241,8 +257,14 @@ def compare_checksums(name: str, tensors: Mapping[str, Array], metadata: dict[st
         if said[key] != found[key]:
             raise CheckpointError(
                 f"{name!r} is damaged: its {part} have {found[key]}, where the file says "
-                f"{said[key]}; use an earlier checkpoint"
+                f"{brief(str(said[key]))}; use an earlier checkpoint"
             )
+
+
+def brief(text: str, most: int = 200) -> str:
+    """The text in one line, without its middle where it is long: damage may be anything."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
 def unreadable(name: str, error: OSError) -> OSError:

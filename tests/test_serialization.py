@@ -567,7 +567,8 @@ def test_leftovers_of_the_dead_are_swept(tmp_path: Path):
     dead, old = process.pid, time.time() - 99
     names = {
         f".w.tmp-{dead}-0011": False,
-        f".w.tmp-{os.getpid()}-0011": True,  # of a process that lives
+        f".w.tmp-{os.getppid()}-0011": True,  # of a process that lives
+        f".w.tmp-{os.getpid()}-0011": False,  # of a dead one that had this one's number
         f".x.tmp-{dead}-0011": True,  # of another file
         ".w.tmp-mine": True,
         "w.tmp-1": True,

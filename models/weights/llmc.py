@@ -14,7 +14,7 @@ from tensorgrad.atomic import replacing
 from tensorgrad.dtypes import as_dtype
 from tensorgrad.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from tensorgrad.models.layers import undrawn
-from tensorgrad.serialization import CheckpointError
+from tensorgrad.serialization import CheckpointError, unreadable
 
 MAGIC, HEADER = 20240326, 1024
 VERSIONS = {3: "float32", 5: "bfloat16"}
@@ -41,18 +41,22 @@ def load(path: str | os.PathLike[str], **settings: Any) -> GPT2LMHeadModel:
     CheckpointError for a file that is damaged or no model of llm.c's GPT-2.
     """
     name = os.fspath(path)
-    with open(name, "rb") as file:
+    try:
+        opened = open(name, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise unreadable(name, error) from error
+    with opened as file:
         head = file.read(HEADER)
         if len(head) < HEADER or int.from_bytes(head[:4], "little") != MAGIC:
             raise CheckpointError(f"{name!r} is no model of llm.c: it does not begin with {MAGIC}")
-        version, T, V, n_layer, n_head, C, padded = np.frombuffer(head, "<i4")[1:8].tolist()
+        version, T, V, n_layer, n_head, C, padded, *more = np.frombuffer(head, "<i4")[1:].tolist()
         if version not in VERSIONS:
             raise CheckpointError(
                 f"{name!r} is of version {version}; tensorgrad reads 3 (float32) and 5 (bfloat16)"
             )
         dtype = as_dtype(VERSIONS[version])
-        if min(T, V, n_layer, n_head, C) < 1 or padded < V:
-            raise CheckpointError(f"{name!r} is damaged: its sizes cannot be {head[8:32].hex(' ')}")
+        if min(T, V, n_layer, n_head, C) < 1 or padded != V + -V % MULTIPLE or any(more):
+            raise CheckpointError(f"{name!r} is damaged: its sizes cannot be {head[8:36].hex(' ')}")
         rest = T * C + n_layer * (12 * C * C + 13 * C) + 2 * C
         wanted, size = HEADER + dtype.itemsize * (padded * C + rest), os.path.getsize(name)
         if size != wanted:
@@ -74,7 +78,12 @@ def load(path: str | os.PathLike[str], **settings: Any) -> GPT2LMHeadModel:
             )
             array.reshape(-1)[:] = values if version == 3 else values.view(dtype)
             if tensor == "transformer.wte.weight":
-                file.seek((padded - V) * C * dtype.itemsize, os.SEEK_CUR)
+                beyond = file.read((padded - V) * C * dtype.itemsize)
+                if any(beyond) or (beyond and not array[-1].any() and array.any()):
+                    raise CheckpointError(
+                        f"{name!r} is damaged: its header says {V:,} tokens, and the rows of zeros "
+                        "begin elsewhere"
+                    )
     return model.eval()
 
 

@@ -12,9 +12,9 @@ from typing import Any
 from tensorgrad.dtypes import as_dtype
 from tensorgrad.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from tensorgrad.models.layers import undrawn
-from tensorgrad.models.weights.names import HEAD, TABLE, canonical, load_into
+from tensorgrad.models.weights.names import HEAD, LAYER, TABLE, canonical, check_room, load_into
 from tensorgrad.models.weights.tensors import TensorFile
-from tensorgrad.serialization import CheckpointError, save_arrays
+from tensorgrad.serialization import CheckpointError, brief, save_arrays
 
 ARGS, ACTIVATION = "model_args", "activation_function"
 FIXED = {
@@ -38,25 +38,35 @@ def load(path: str | os.PathLike[str], **settings: Any) -> GPT2LMHeadModel:
     shapes = {canonical(key): entry.shape for key, entry in file.entries.items()}
     try:
         args = json.loads(file.metadata.get(ARGS, "{}"))
+        if not isinstance(args, dict):
+            raise ValueError(f"its {ARGS} are no table")
         rows, C = shapes["transformer.wte.weight"]
         sizes = {
             "n_positions": shapes["transformer.wpe.weight"][0],
             "n_embd": C,
-            "n_layer": 1 + max(int(key.split(".")[2]) for key in shapes if ".h." in key),
+            "n_layer": 1 + max(int(m[1]) for key in shapes if (m := LAYER.match(key))),
             "bias": "transformer.ln_f.bias" in shapes,
         }
         given = {"n_head": args["n_head"]} if "n_head" in args else {}
         given |= {"dropout": args["dropout"]} if "dropout" in args else {}
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise CheckpointError(f"{name!r} is no model of nanoGPT: {error!r}") from error
+        own = {"vocab_size": rows, "block_size": sizes["n_positions"]} | sizes
+        for key in own.keys() & args.keys():
+            if args[key] != own[key]:
+                raise ValueError(f"{ARGS} say {key} {args[key]!r}, and its tensors {own[key]!r}")
+    except (KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
+        raise CheckpointError(f"{name!r} is no model of nanoGPT: {brief(repr(error))}") from error
     vocab = settings.pop("vocab_size", TOKENS if rows == PADDED else rows)
     if "n_head" not in given | settings:
         raise CheckpointError(f"{name!r} does not tell the number of heads; give n_head=")
     given |= {"activation_function": file.metadata.get(ACTIVATION, "gelu")}
-    config = GPT2Config(vocab_size=rows, **sizes, **(given | settings))
+    try:
+        config = GPT2Config(vocab_size=rows, **sizes, **(given | settings))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{name!r}: {brief(str(error), 600)}") from error
+    check_room(config, [file], repr(name))
     with undrawn():
         model = GPT2LMHeadModel(config)
-    load_into(model, [file], name)
+    load_into(model, [file], repr(name))
     return model.eval() if vocab == rows else cut(model, vocab).eval()
 
 

@@ -20,12 +20,15 @@ from tensorgrad.serialization import (
     HEADER_CRC,
     MARK,
     CheckpointError,
+    brief,
     read_header,
+    unreadable,
 )
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 TYPES = {code: name for name, code in CODES.items()}
+LARGEST = 1 << 63  # what a size stays below
 PIECE = 1 << 20  # bytes that are turned at a time: they fit into a core's cache
 
 
@@ -50,9 +53,10 @@ class TensorFile:
         self.start = 8 + len(header)
         self.entries, self.metadata = parsed(self.path, header, os.path.getsize(self.path))
         self.sums: dict[str, int] = {}
+        self.ours = any(MARK in word for item in self.metadata.items() for word in item)
         self.said = {key: self.metadata.pop(key, None) for key in (HEADER_CRC, BODY_CRC)}
         self.body = 0
-        if any(self.said.values()) and self.said[HEADER_CRC] != self.header_sum():
+        if self.ours and self.said[HEADER_CRC] != self.header_sum():
             raise CheckpointError(f"{self.path!r} is damaged: its names and shapes were changed")
 
     def header_sum(self) -> str:
@@ -66,7 +70,11 @@ class TensorFile:
         The sum of what was read holds if names are read in order."""
         entry = self.entries[name]
         dtype = as_dtype(entry.dtype)
-        with open(self.path, "rb", buffering=0) as file:
+        try:
+            file: Any = open(self.path, "rb", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        with file:
             file.seek(self.start + entry.begin)
             if not turned and out.dtype == dtype and out.flags.c_contiguous:
                 self.fill(file, out.reshape(-1).view(np.uint8))
@@ -88,12 +96,12 @@ class TensorFile:
             if not count:
                 raise CheckpointError(f"{self.path!r} was cut off while it was read")
             done += count
-        if self.said[BODY_CRC]:
+        if self.ours:
             self.body = crc32(memory.data, self.body)
 
     def check(self) -> None:
         """CheckpointError unless all that was read is what was written."""
-        if self.said[BODY_CRC] and self.said[BODY_CRC] != f"{MARK} {self.body:08x}":
+        if self.ours and self.said[BODY_CRC] != f"{MARK} {self.body:08x}":
             raise CheckpointError(f"{self.path!r} is damaged: its values were changed")
 
 
@@ -106,31 +114,37 @@ def parsed(path: str, header: bytes, size: int) -> tuple[dict[str, Entry], dict[
         return dict(pairs)
 
     try:
-        told = json.loads(header, object_pairs_hook=once)
+        told = json.loads(header.decode(), object_pairs_hook=once)
         if not isinstance(told, dict):
             raise ValueError("its header is no table")
-        metadata = told.pop("__metadata__", None) or {}
-        entries = {name: entry_of(name, said) for name, said in told.items()}
-        if not all(isinstance(word, str) for item in metadata.items() for word in item):
+        metadata = told.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(w, str) for w in metadata.values()):
             raise ValueError("its metadata are not words")
+        entries = {name: entry_of(name, said) for name, said in told.items()}
         end = 0
         for name, entry in sorted(entries.items(), key=lambda item: item[1].begin):
             if entry.begin != end:
-                raise ValueError(f"'{name}' does not begin where the tensor before it ends")
+                raise ValueError(f"{name!r} does not begin where the tensor before it ends")
             end = entry.end
         if end != size - 8 - len(header):
             raise ValueError(f"its tensors take {end:,} bytes of {size - 8 - len(header):,}")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path!r} is no sound safetensors file: {error}") from error
+        reason = brief(str(error))
+        raise CheckpointError(f"{path!r} is no sound safetensors file: {reason}") from error
     return entries, metadata
 
 
 def entry_of(name: str, said: Mapping[str, Any]) -> Entry:
-    code, shape, (begin, end) = said["dtype"], said["shape"], said["data_offsets"]
-    if code not in TYPES:
-        raise ValueError(f"'{name}' has type {code}, and tensorgrad reads {', '.join(TYPES)}")
-    if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
-        raise ValueError(f"'{name}' has sizes that are no numbers")
+    if not isinstance(said, dict) or not said.keys() >= {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{name!r} lacks a type, a shape or its place")
+    code, shape, place = said["dtype"], said["shape"], said["data_offsets"]
+    if not isinstance(code, str) or code not in TYPES:
+        raise ValueError(f"{name!r} has type {code!r}, and tensorgrad reads {', '.join(TYPES)}")
+    if not isinstance(shape, list) or not isinstance(place, list) or len(place) != 2:
+        raise ValueError(f"{name!r} has no sound shape or place")
+    if not all(type(n) is int and 0 <= n < LARGEST for n in (*shape, *place)):
+        raise ValueError(f"{name!r} has sizes that no tensor has")
+    begin, end = place
     if end - begin != math.prod(shape) * as_dtype(TYPES[code]).itemsize:
-        raise ValueError(f"'{name}' of shape {tuple(shape)} takes {end - begin:,} bytes")
+        raise ValueError(f"{name!r} of shape {tuple(shape)} takes {end - begin:,} bytes")
     return Entry(TYPES[code], tuple(shape), begin, end)

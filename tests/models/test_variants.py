@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import tensorgrad as tg
@@ -210,6 +211,10 @@ def test_adapters_saved_and_loaded(kind, tmp_path):
     assert again.num_parameters(only_trainable=True) == 2 * 2 * (24 + 72)
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"rank": 2', '"rank": 0'))
+    with pytest.raises(CheckpointError, match=r"config\.json' is damaged, or was changed since"):
+        GPT2LMHeadModel.from_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    save_file(load_file(weights), weights)  # which forgets the checksum of config.json
     with pytest.raises(CheckpointError, match=r"config\.json.*lora: .*rank must be at least 1"):
         GPT2LMHeadModel.from_pretrained(tmp_path)
 
@@ -342,6 +347,8 @@ def test_a_mistyped_key_in_our_config_json(tmp_path):
     model_of("rope").save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"n_kv_head"', '"n_kv_heads"'))
+    weights = tmp_path / "model.safetensors"
+    save_file(load_file(weights), weights)  # which forgets the checksum of config.json
     with pytest.raises(CheckpointError, match="no setting 'n_kv_heads'; did you mean 'n_kv_head'"):
         GPT2LMHeadModel.from_pretrained(tmp_path)
 
