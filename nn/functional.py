@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad import mode
 from tensorgrad.backend import xp_of
 from tensorgrad.convert import cast
 from tensorgrad.dtypes import category, int64
@@ -183,7 +184,9 @@ def cross_entropy(
     if weight is None and not label_smoothing:
         count = _count_classes("cross_entropy", classes, logits.shape[1], ignore_index)
         if reduction == "mean":
-            return _softmax._cross_entropy(logits, classes, ignore_index, count)
+            wide = mode.careful and _is_widened(logits)
+            of = _softmax._cross_entropy_wide if wide else _softmax._cross_entropy
+            return of(logits, classes, ignore_index, count)
         if reduction == "sum":
             return _softmax._cross_entropy(logits, classes, ignore_index, 1)
         rows = _softmax._cross_entropy_rows(logits, classes, ignore_index)
@@ -203,6 +206,12 @@ def cross_entropy(
         smooth = smooth.sum()
     out = (1 - label_smoothing) * nll + (label_smoothing / logits.shape[1]) * smooth
     return out if reduction != "none" else out.reshape(shape)
+
+
+def _is_widened(x: Any) -> bool:
+    """Whether autocast would write x, which the CPU has in bfloat16, out in float32."""
+    policy = mode.thread.autocast
+    return policy is not None and type(x) is Tensor and policy.widens(x)
 
 
 def _soft_cross_entropy(

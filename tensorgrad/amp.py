@@ -43,6 +43,12 @@ class Policy:
             return tuple(self.cast(x, float32, (self.dtype,)) for x in inputs)
         return inputs
 
+    def widens(self, x: Tensor) -> bool:
+        """Whether x is what the CPU's kernels read in 16 bits where others need float32."""
+        return bool(
+            x.array.dtype == self.dtype == bfloat16() and x.device.type == self.device == "cpu"
+        )
+
     def cast(self, x: Any, dtype: Any, of: tuple[Any, ...]) -> Any:
         if type(x) is not Tensor or x.array.dtype not in of or x.device.type != self.device:
             return x

@@ -22,11 +22,12 @@ from tensorgrad.dtypes import (
     int64,
     result_type,
 )
+from tensorgrad.halves import converted
 from tensorgrad.kinds import linear
 from tensorgrad.tensor import Operable, Tensor, method
 
 _cast = linear(
-    "cast", lambda xp, x, /, dtype: x.astype(dtype), dx=lambda g, x_dtype: cast(g, x_dtype)
+    "cast", lambda xp, x, /, dtype: converted(x, dtype), dx=lambda g, x_dtype: cast(g, x_dtype)
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tensorgrad.backend import xp_of
 from tensorgrad.dtypes import bool_
+from tensorgrad.halves import narrowed, widened
 from tensorgrad.kinds import fused
 from tensorgrad.ops.choices import masked_fill, where
 from tensorgrad.ops.compare import zeros_like
@@ -54,7 +55,9 @@ def _forward(xp: Any, q: Any, k: Any, v: Any, /, causal: bool, scale: float) -> 
     if answer is not None:
         return answer
     dtype = q.dtype
-    q, k, v = _wide(xp, q, k, v)
+    q, k, v = map(widened, (q, k, v))
+    if q.dtype != dtype and (answer := ask("attention_forward", q, q, k, v, causal, scale)):
+        return narrowed(answer[0], dtype), answer[1]
     scores = (q * q.dtype.type(scale)) @ k.swapaxes(-1, -2)
     if causal:
         scores[..., _future(q, k)] = -xp.inf
@@ -63,12 +66,7 @@ def _forward(xp: Any, q: Any, k: Any, v: Any, /, causal: bool, scale: float) -> 
     xp.exp(scores, scores)
     total = scores.sum(-1, keepdims=True)
     scores /= total
-    return (scores @ v).astype(dtype, copy=False), (xp.log(total) + top)[..., 0]
-
-
-def _wide(xp: Any, *arrays: Any) -> Any:
-    """16-bit floats as float32, where softmax has room."""
-    return [a.astype(xp.float32) if a.dtype.itemsize == 2 else a for a in arrays]
+    return narrowed(scores @ v, dtype), (xp.log(total) + top)[..., 0]
 
 
 def _backward(
@@ -79,7 +77,11 @@ def _backward(
     if answer is not None:
         return answer
     xp, dtype = xp_of(q), q.dtype
-    g, q, k, v, out = _wide(xp, g, q, k, v, out)
+    g, q, k, v, out = map(widened, (g, q, k, v, out))
+    if q.dtype != dtype:
+        answer = ask("attention_backward", q, g, q, k, v, out, lse, causal, scale)
+        if answer is not None:
+            return tuple(narrowed(part, dtype) for part in answer)
     scale = q.dtype.type(scale)
     p = xp.exp((q * scale) @ k.swapaxes(-1, -2) - lse[..., None])
     if causal:
@@ -88,7 +90,7 @@ def _backward(
     p *= g @ v.swapaxes(-1, -2) - (g * out).sum(-1, keepdims=True)
     p *= scale
     parts = p @ k, p.swapaxes(-1, -2) @ q, dv
-    return tuple(part.astype(dtype, copy=False) for part in parts)
+    return tuple(narrowed(part, dtype) for part in parts)
 
 
 _attention = fused(

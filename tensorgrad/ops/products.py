@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.dtypes import category
+from tensorgrad.halves import narrowed, widened
 from tensorgrad.kernels.cpu import blas
 from tensorgrad.kinds import bilinear, fused
 from tensorgrad.ops.shape import _reshape, _swap, turn
 from tensorgrad.publish import public, publish
 from tensorgrad.tensor import Tensor
+from tensorgrad.twins import ask_any
 
 
 def _product(xp: Any, x: Any, y: Any, /) -> Any:
@@ -38,10 +40,13 @@ def _matrices(x: Any, y: Any, out: Any = None) -> Any:
 
 
 def _widened(x: Any, y: Any, product: Any) -> Any:
-    """The product of 16-bit floats in float32, rounded once at the end."""
+    """The product of 16-bit floats, summed in float32 and rounded once at the end."""
     if category(x.dtype) != 2:
         return x @ y
-    return product(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
+    answer = ask_any("bf16_product", x, x, y) if x.dtype.kind == "V" else None
+    if answer is not None:
+        return answer
+    return narrowed(product(widened(x), widened(y)), x.dtype)
 
 
 def _folded(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -158,6 +163,10 @@ def outer(x: Any, vec2: Any) -> Any:
 
 
 def _affine(xp: Any, x: Any, weight: Any, bias: Any, /) -> Any:
+    if xp is np and x.dtype.kind == "V":
+        answer = ask_any("bf16_product", x, x, weight.T, bias)
+        if answer is not None:
+            return answer
     out = _product(xp, x, weight.T)
     out += bias
     return out

@@ -9,6 +9,7 @@ import numpy as np
 from tensorgrad.backend import is_array, xp_of
 from tensorgrad.convert import cast
 from tensorgrad.dtypes import as_dtype, category, float32, float64
+from tensorgrad.halves import narrowed, widened
 from tensorgrad.kinds import fused
 from tensorgrad.ops.choices import where
 from tensorgrad.ops.compare import zeros_like
@@ -17,7 +18,7 @@ from tensorgrad.ops.indexing import _gather
 from tensorgrad.ops.reduce import _amax, _restore, _sum, _total, all_dims, numpy_names
 from tensorgrad.ops.shape import _reshape, one_dim
 from tensorgrad.publish import public, publish
-from tensorgrad.twins import ask_any, find
+from tensorgrad.twins import ask, ask_any, find
 
 # ---- formulas: each op of the table, readable; the shift by the maximum changes no value
 
@@ -227,5 +228,34 @@ _cross_entropy = fused(
         g / g.dtype.type(count), logits, target, lse, ignore_index
     ),
 )  # fmt: skip
+
+
+
+def _wide_rows(
+    xp: Any, logits: Any, target: Any, /, ignore_index: int, count: float
+) -> tuple[Any, Any]:
+    answer = ask("bf16_cross_entropy_forward", logits, logits, target, ignore_index)
+    loss, lse = _rows(xp, widened(logits), target, ignore_index) if answer is None else answer
+    return xp.asarray(loss.sum() / loss.dtype.type(count)), lse
+
+
+def _wide_slope(
+    g: Any, logits: Any, target: Any, lse: Any, ignore_index: int, count: float
+) -> Any:
+    g = g / g.dtype.type(count)
+    answer = ask("bf16_cross_entropy_backward", logits, g, logits, target, lse, ignore_index)
+    if answer is not None:
+        return answer
+    return narrowed(_rows_slope(g, widened(logits), target, lse, ignore_index), logits.dtype)
+
+
+_cross_entropy_wide = fused(
+    "cross_entropy_wide", _wide_rows,
+    lambda logits, target, ignore_index, count: _cross_entropy.op.formula(
+        cast(logits, float32), target, ignore_index, count
+    ),
+    outputs=("out", "lse"), dlogits=_wide_slope,
+)  # fmt: skip
+"""The loss in float32 of logits in 16 bits, which are not written out in float32 on the way."""
 
 __all__ = publish(globals())

@@ -136,7 +136,8 @@ def test_gelu(approximate, rows, width, dtype, seed):
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_gelu_far_out(approximate, dtype):
     x = np.array([-np.inf, -1e9, -40, -0.0, 0, 40, 1e9, np.inf, np.nan] * 5, dtype)
-    expected = TF.gelu(torch.tensor(x), approximate=approximate).numpy()
+    # In float64: on some processors PyTorch's float32 erf form makes nan of +inf.
+    expected = TF.gelu(torch.tensor(x, dtype=torch.float64), approximate=approximate).numpy()
     np.testing.assert_allclose(gelu.gelu_forward(x, approximate), expected, 1e-6, 1e-30)
 
 

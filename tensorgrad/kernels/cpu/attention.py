@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from tensorgrad.kernels.cpu import bf16_attention
 from tensorgrad.kernels.cpu.blocks import WIDTH, product, row
 from tensorgrad.kernels.cpu.elementary import exp, larger, plus
 from tensorgrad.kernels.cpu.jit import (
@@ -15,6 +16,7 @@ from tensorgrad.kernels.cpu.jit import (
     OutBoard,
     OutCube,
     helper,
+    is_bfloat16,
     kernel,
     known,
     ready,
@@ -186,6 +188,9 @@ def attention_forward(
     q, k, v = map(_heads, (q, k, v))
     B, H = q.shape[:2]
     scale = 1 / math.sqrt(D) if scale is None else scale
+    if is_bfloat16(q.dtype):
+        y, lse = bf16_attention.attend(q, k, v, is_causal, scale)
+        return (y if len(outer) == 2 else y.reshape(*outer, T, E)), lse.reshape(*outer, T)
     out, lse = np.empty((B, T, H, E), q.dtype), np.empty((B, H, T), q.dtype)
     work = B * H * T * S * (D + E) / (30 if is_causal else 18)
     share(forward[q.dtype], B * H, work, q, k, v, is_causal, scale, out, lse)
@@ -197,7 +202,9 @@ def attention_backward(
     scale: float | None = None,
 ) -> tuple[Array, Array, Array] | None:  # fmt: skip
     """dq, dk, dv from the gradient g of the output, and what the forward pass answered."""
-    if not _fit(q, k, v) or not known(q, g, out, lse):
+    if not _fit(q, k, v) or not q.dtype == g.dtype == out.dtype:
+        return None
+    if lse.dtype != (np.float32 if is_bfloat16(q.dtype) else q.dtype):
         return None
     outer, (T, D), (S, E) = q.shape[:-2], q.shape[-2:], v.shape[-2:]
     if not g.shape == out.shape == (*outer, T, E) or lse.shape != (*outer, T):
@@ -205,17 +212,25 @@ def attention_backward(
     g, q, k, v, out = map(_heads, (g, q, k, v, out))
     B, H = q.shape[:2]
     scale = 1 / math.sqrt(D) if scale is None else scale
+    lse = ready(lse).reshape(B, H, T)
+    if is_bfloat16(q.dtype):
+        parts = bf16_attention.slopes(g, q, k, v, out, lse, is_causal, scale)
+        return parts if len(outer) == 2 else tuple(p.reshape(*outer, *p.shape[-2:]) for p in parts)  # type: ignore[return-value]
     empty = np.zeros if is_causal and S > T else np.empty  # for the keys that no query sees
     dq, dk = np.empty((B, T, H, D), q.dtype), empty((B, S, H, D), q.dtype)
     dv = empty((B, S, H, E), q.dtype)
-    lse = ready(lse).reshape(B, H, T)
     work = B * H * T * S * (3 * D + 2 * E) / (40 if is_causal else 24)
     share(backward[q.dtype], B * H, work, g, q, k, v, out, lse, is_causal, scale, dq, dk, dv)
     return _unfold(dq, outer), _unfold(dk, outer), _unfold(dv, outer)
 
 
 def _fit(q: Array, k: Array, v: Array) -> bool:
-    if not known(q, k, v) or not 2 <= q.ndim == k.ndim == v.ndim or not q.size * k.size * v.size:
+    if is_bfloat16(q.dtype):
+        if not bf16_attention.available() or not q.dtype == k.dtype == v.dtype:
+            return False
+    elif not known(q, k, v):
+        return False
+    if not 2 <= q.ndim == k.ndim == v.ndim or not q.size * k.size * v.size:
         return False
     if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
         return False

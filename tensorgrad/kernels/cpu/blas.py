@@ -40,6 +40,14 @@ def _openblas() -> tuple[Callable[[int], None], int] | None:
     return None
 
 
+def limit_threads(most: int) -> None:
+    """No more than so many threads for OpenBLAS from now on."""
+    found = _openblas()
+    if found is not None and found[1] > most:
+        found[0](most)
+        _openblas.cache_clear()
+
+
 def _rows(lo: int, hi: int, x: Array, y: Array, out: Array, n: int) -> None:
     lo, hi = lo * ROWS, min(hi * ROWS, n)
     np.matmul(x[lo:hi], y, out=out[lo:hi])

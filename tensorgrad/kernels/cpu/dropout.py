@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tensorgrad.kernels.cpu.jit import Array, Bools, OutVector, Vector, kernel, known
+from tensorgrad.kernels.cpu.jit import Array, Bools, OutVector, Vector, is_bfloat16, kernel, known
 
 
 @kernel
@@ -15,7 +15,13 @@ def apply(lo: int, hi: int, x: Vector, keep: Bools, scale: float, y: OutVector) 
 
 def dropout(x: Array, keep: Array, scale: float) -> Array | None:
     """x scale where keep, else x 0; the gradient is dropout(g, keep, scale)."""
-    if not known(x) or keep.dtype != np.bool_ or keep.shape != x.shape:
+    if keep.dtype != np.bool_ or keep.shape != x.shape:
+        return None
+    if is_bfloat16(x.dtype):
+        from tensorgrad.kernels.cpu import bf16_maps
+
+        return bf16_maps.dropout(x, keep, scale)
+    if not known(x):
         return None
     y = np.empty(x.shape, x.dtype)
     apply.over(x.dtype, x.size, 0.15 * x.size, x.ravel(), keep.ravel(), scale, y.ravel())

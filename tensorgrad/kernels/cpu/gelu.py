@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tensorgrad.kernels.cpu.elementary import exp, normal_cdf
-from tensorgrad.kernels.cpu.jit import Array, OutVector, Vector, kernel, known
+from tensorgrad.kernels.cpu.jit import Array, OutVector, Vector, is_bfloat16, kernel, known
 
 SLOPE, CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 BELL = 1 / math.sqrt(2 * math.pi)
@@ -67,6 +67,10 @@ def erf_backward(lo: int, hi: int, g: Vector, x: Vector, dx: OutVector) -> None:
 
 def gelu_forward(x: Array, approximate: str = "none") -> Array | None:
     """x Phi(x); approximate="tanh": 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x**3)))."""
+    if is_bfloat16(x.dtype):
+        from tensorgrad.kernels.cpu import bf16_maps
+
+        return bf16_maps.gelu(x, approximate)
     if not known(x):
         return None
     y = np.empty(x.shape, x.dtype)
@@ -81,6 +85,10 @@ def gelu_backward(
     """The gradient of the input, from that of the output and the input itself.
 
     It is written into `out`, which may be g, if that lies as it should."""
+    if is_bfloat16(x.dtype) and g.dtype == x.dtype and g.shape == x.shape:
+        from tensorgrad.kernels.cpu import bf16_maps
+
+        return bf16_maps.gelu_slope(g, x, approximate)
     if not known(x, g) or g.shape != x.shape:
         return None
     if out is None or not known(x, out) or out.shape != x.shape or not out.flags.carray:

@@ -24,10 +24,17 @@ Heads = Annotated[Array, 4, "A", "float", "in"]  # any strides
 Integers = Annotated[Array, 1, "C", "int", "in"]
 IntegerCube = Annotated[Array, 3, "C", "int", "in"]
 Bools = Annotated[Array, 1, "C", "bool", "in"]
+Bits = Annotated[Array, 1, "C", "bits", "in"]  # of bfloat16, which Numba does not know
+BitMatrix = Annotated[Array, 2, "C", "bits", "in"]
+BitHeads = Annotated[Array, 4, "A", "bits", "in"]
 OutVector = Annotated[Array, 1, "C", "float", "out"]
 OutMatrix = Annotated[Array, 2, "C", "float", "out"]
 OutCube = Annotated[Array, 3, "C", "float", "out"]
 OutBoard = Annotated[Array, 4, "C", "float", "out"]
+OutBits = Annotated[Array, 1, "C", "bits", "out"]
+OutBitMatrix = Annotated[Array, 2, "C", "bits", "out"]
+OutBitCube = Annotated[Array, 3, "C", "bits", "out"]
+OutBitBoard = Annotated[Array, 4, "C", "bits", "out"]
 
 FLOATS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 
@@ -78,7 +85,9 @@ def _numba_type(hint: Any, number: Any) -> Any:
     if hint in plain:
         return plain[hint]
     ndim, layout, element, way = hint.__metadata__
-    dtype = {"float": number, "int": types.int64, "bool": types.boolean}[element]
+    dtype = {
+        "float": number, "int": types.int64, "bool": types.boolean, "bits": types.uint16
+    }[element]  # fmt: skip
     return types.Array(dtype, ndim, layout, readonly=way == "in")
 
 
@@ -105,6 +114,11 @@ def known(x: Array, *others: Array | None) -> bool:
         if a is not None and a.dtype != dtype:
             return False
     return dtype in FLOATS
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether it is ml_dtypes' bfloat16, of which kernels take the bits."""
+    return dtype.kind == "V" and dtype.type.__name__ == "bfloat16"
 
 
 def ready(x: Any) -> Any:
