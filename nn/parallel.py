@@ -12,15 +12,16 @@ from tensorgrad.nn.module import Module
 class DistributedDataParallel(Module):
     """module(...), its weights those of rank 0, its gradients averaged over the ranks in backward.
 
-    Under `no_sync()` gradients only accumulate; the next pass outside averages them all.
+    Under `no_sync()` gradients only accumulate; the next pass outside averages them all.  Each
+    `.grad` is then a view of memory that the next pass writes into.
     """
 
     def __init__(self, module: Module, bucket_cap_mb: float = 25) -> None:
         super().__init__()
         self.module = module
-        for tensor in module.state_dict().values():
-            broadcast(tensor)
         self.__dict__["buckets"] = GradientBuckets(module.parameters(), bucket_cap_mb)
+        for tensor in (*module.parameters(), *module.buffers()):
+            broadcast(tensor.detach())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)

@@ -45,15 +45,16 @@ def run(
     roots = list(roots)
     waiting: dict[Node, Any] = {}  # the gradients of the nodes in the queue
     ours: set[Node] = set()  # those whose gradient nobody else holds: safe to write into
-    queue: list[tuple[int, Node]] = []
+    queue: list[tuple[float, Node]] = []
     between = None if sinks is None else _between([node for node, _ in roots], sinks, stop)
     watched = nodes.watched
+    due = _due([node for node, _ in roots]) if nodes.awaited and sinks is None else None
 
     def wait(node: Node, part: Any) -> None:
         before = waiting.get(node)
         if before is None:
             waiting[node] = part
-            heappush(queue, (-node.born, node))
+            heappush(queue, (-node.born if due is None else due.get(node, -node.born), node))
         elif node in ours:
             before += part
         else:
@@ -152,7 +153,6 @@ def run(
                 _check_finite(node, i, part, g)
             args = None
 
-
     if after and sinks is None:
         calls, after[:] = after[:], []
         for call in calls:
@@ -241,6 +241,27 @@ def _replay(node: Node, g: Any, kept: Sequence[Any]) -> Sequence[Any]:
 
 
 # ---- partial graphs, hooks, anomaly mode
+
+
+def _due(roots: list[Node]) -> dict[Node, float]:
+    """Places in the queue for leaves that hooks await: right behind the oldest node that uses each.
+
+    By its own birth a leaf would come last, when the whole pass is over."""
+    reached, stack = set(roots), list(roots)
+    oldest: dict[Node, int] = {}
+    while stack:
+        node = stack.pop()
+        for parent in node.parents:
+            if parent is None:
+                continue
+            if parent.op is None:
+                if parent.peek("after"):
+                    oldest[parent] = min(node.born, oldest.get(parent, node.born))
+            elif parent not in reached:
+                reached.add(parent)
+                stack.append(parent)
+    step = 1 / (len(oldest) + 1)  # no two at one place: nodes cannot be compared
+    return {leaf: i * step - born for i, (leaf, born) in enumerate(oldest.items(), 1)}
 
 
 def _between(roots: list[Node], sinks: dict[Node, Any], stop: bool) -> set[Node]:

@@ -13,6 +13,9 @@ tick = itertools.count(1).__next__
 watched = False
 """Whether any node ever had extras; until then backward need not look."""
 
+awaited = False
+"""Whether hooks ever asked for leaves' gradients as soon as they are complete."""
+
 
 class Node:
     """One application of `op`: its parents, what each rule asked to keep, the result's shape.

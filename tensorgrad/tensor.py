@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 
 from tensorgrad import memory, mode
+from tensorgrad import node as nodes
 from tensorgrad.backend import device_of
 from tensorgrad.dtypes import DType, category, is_differentiable
 from tensorgrad.node import Node
@@ -287,6 +288,7 @@ class Tensor(Operable):
             raise RuntimeError(
                 "register_post_accumulate_grad_hook: only for leaves that require grad"
             )
+        nodes.awaited = True
         return Hook(node.extras().setdefault("after", {}), hook)
 
     # ---- the memory

@@ -7,7 +7,7 @@ from typing import Any
 
 from tensorgrad import memory, mode
 from tensorgrad.backend import is_array, xp_of
-from tensorgrad.backward import run
+from tensorgrad.backward import after, run
 from tensorgrad.node import Node
 from tensorgrad.tensor import Operable, Tensor, method
 
@@ -69,7 +69,11 @@ def backward(
     retain = create_graph if retain_graph is None else retain_graph
     root = _seed("backward", tensor, gradient, create_graph)
     if inputs is None:
-        _run([root], create_graph, retain_graph=retain)
+        try:
+            _run([root], create_graph, retain_graph=retain)
+        except BaseException:
+            after.clear()  # what waited for this pass shall not take the next one for it
+            raise
         return
     tensors = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if not tensors:

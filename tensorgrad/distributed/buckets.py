@@ -12,12 +12,15 @@ import numpy as np
 
 from tensorgrad import backward
 from tensorgrad.backend import xp_of
-from tensorgrad.distributed.world import world
+from tensorgrad.distributed.world import share_json, world
 from tensorgrad.tensor import Tensor
 
 
 class Bucket:
-    """Gradients side by side in one flat array, and behind them a one for each that there is."""
+    """Gradients side by side in one flat array, and behind them a one for each that there is.
+
+    A gradient that moved in is held here alone: `.grad` is a view, the next pass writes into it.
+    """
 
     def __init__(self, params: list[Tensor]) -> None:
         self.params = params
@@ -41,9 +44,19 @@ class Bucket:
 
     def take(self, i: int) -> None:
         """Gradient i is complete: it moves into the bucket, where `.grad` will see the average."""
-        grad = self.params[i].grad
-        if grad is not None and grad.array is not self.views[i]:
-            self.views[i][...] = grad.array
+        param, view = self.params[i], self.views[i]
+        grad = param.grad
+        if grad is not None and grad.array is not view:
+            if type(grad.array) is not type(view) or (
+                self.same_dtype and grad.array.dtype != view.dtype
+            ):
+                raise RuntimeError(
+                    f"GradientBuckets: a parameter of shape {param.shape} changed its dtype or "
+                    "device; move the model first, then make DistributedDataParallel"
+                )
+            view[...] = grad.array
+            if self.same_dtype:
+                param.grad = Tensor(view)  # and the array that backward made is free
         self.missing.discard(i)
 
     def start(self) -> None:
@@ -57,9 +70,14 @@ class Bucket:
                 self.take(i)
         w = world()
         if isinstance(self.flat, np.ndarray):
-            self.request = w.comm.Iallreduce(w.mpi.IN_PLACE, self.flat)
+            self.request = w.together().Iallreduce(w.mpi.IN_PLACE, self.flat)
         else:
             self.request = w.nccl.start(self.flat)
+
+    def push(self) -> None:
+        """Lend MPI a moment: most of them move data only while they are called."""
+        if isinstance(self.flat, np.ndarray):
+            self.request.Test()
 
     def finish(self) -> None:
         """The averages, as `.grad` of each parameter that some rank has a gradient for."""
@@ -79,20 +97,24 @@ class Bucket:
 class GradientBuckets:
     """Averages the gradients of `parameters` over all ranks, whenever a backward pass ends.
 
-    bucket_cap_mb: megabytes that travel at a time, as in PyTorch.  Every rank must have the same
-    parameters in the same order.  A parameter without a gradient on any rank keeps None.
+    bucket_cap_mb: megabytes that travel at a time, as in PyTorch.  A parameter without a gradient
+    on any rank keeps None.  RuntimeError where the ranks' parameters differ, and where one that
+    was frozen when this was made receives a gradient.
     """
 
     def __init__(self, parameters: Iterable[Tensor], bucket_cap_mb: float = 25) -> None:
-        params = [p for p in parameters if p.requires_grad]
+        given = list(parameters)
+        params = [p for p in given if p.requires_grad]
+        self.frozen = [p for p in given if not p.requires_grad]
         if not params:
             raise RuntimeError("GradientBuckets: none of the parameters requires a gradient")
         self.buckets: list[Bucket] = []
         self.place: dict[int, tuple[Bucket, int]] = {}
-        self.enabled, self.running, self.launched = True, False, 0
+        self.enabled, self.launched = True, 0
         self.hooks: list[Any] = []
         if world().size == 1:
             return
+        _check_alike(params)
         for group in _groups(reversed(params), bucket_cap_mb * 2**20):
             bucket = Bucket(group)
             self.buckets.append(bucket)
@@ -103,21 +125,36 @@ class GradientBuckets:
     def _arrived(self, param: Tensor) -> None:
         if not self.enabled:
             return
-        if not self.running:
-            self.running = True
+        if self._finish not in backward.after:  # the first gradient of this pass
+            if self.launched:
+                raise RuntimeError(
+                    "GradientBuckets: the backward pass before this one failed half-way, and the "
+                    "ranks no longer agree on what was sent; start again from a checkpoint"
+                )
+            for bucket in self.buckets:
+                bucket.restart()
             backward.after.append(self._finish)
         bucket, i = self.place[id(param)]
         bucket.take(i)
         while self.launched < len(self.buckets) and not self.buckets[self.launched].missing:
             self.buckets[self.launched].start()  # in one order on all ranks
             self.launched += 1
+        for bucket in self.buckets[: self.launched]:
+            bucket.push()
 
     def _finish(self) -> None:
         for bucket in self.buckets[self.launched :]:
             bucket.start()
+        self.launched = len(self.buckets)
         for bucket in self.buckets:
             bucket.finish()
-        self.running, self.launched = False, 0
+        self.launched = 0
+        for p in self.frozen:
+            if p.requires_grad and p.grad is not None:
+                raise RuntimeError(
+                    f"GradientBuckets: a parameter of shape {p.shape}, frozen when this was made, "
+                    "has a gradient now; make DistributedDataParallel after requires_grad_(True)"
+                )
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
@@ -132,6 +169,20 @@ class GradientBuckets:
         """Average no more."""
         for hook in self.hooks:
             hook.remove()
+
+
+def _check_alike(params: list[Tensor]) -> None:
+    """RuntimeError where this rank's parameters are not those of rank 0."""
+    mine = [[list(p.shape), str(p.dtype)] for p in params]
+    first = share_json(mine)
+    if mine != first:
+        unlike = [i for i, (a, b) in enumerate(zip(mine, first)) if a != b]
+        i = unlike[0] if unlike else min(len(mine), len(first))
+        raise RuntimeError(
+            f"GradientBuckets: {len(mine)} parameters to train on rank {world().rank}, "
+            f"{len(first)} on rank 0, and number {i} differs; every rank must build the same model "
+            "and freeze the same parameters"
+        )
 
 
 def _groups(params: Iterable[Tensor], most: float) -> Iterator[list[Tensor]]:

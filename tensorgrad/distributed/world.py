@@ -7,17 +7,25 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from types import TracebackType
 from typing import Any, NoReturn
 
 import numpy as np
 
+from tensorgrad import backend as gpus
 from tensorgrad.backend import xp_of
+from tensorgrad.distributed.cores import share_cores
+from tensorgrad.distributed.leaving import Attendance
+from tensorgrad.dtypes import is_differentiable
 from tensorgrad.memory import stamp
 from tensorgrad.tensor import Tensor
 
-LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
-"""Variables by which mpirun tells a process how many there are (MPICH, Open MPI, MVAPICH)."""
+LAUNCHERS = (
+    "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "MPI_LOCALNRANKS",
+    "SLURM_STEP_NUM_TASKS",
+)  # fmt: skip
+"""Variables that tell a process how many there are (MPICH, Open MPI, MVAPICH, Slurm's srun)."""
 
 
 class ReduceOp:
@@ -30,16 +38,25 @@ class World:
     """rank (0 ... size - 1), local_rank (that among the ranks of this machine), MPI's handle."""
 
     def __init__(self, mpi: Any = None) -> None:
-        self.mpi = mpi
+        self.mpi, self.process = mpi, os.getpid()
         self.comm: Any = None if mpi is None else mpi.COMM_WORLD
         self.rank: int = 0 if self.comm is None else self.comm.Get_rank()
         self.size: int = 1 if self.comm is None else self.comm.Get_size()
         self.local_rank = 0
+        self.attendance: Attendance | None = None
         if self.comm is not None and self.size > 1:
             near = self.comm.Split_type(mpi.COMM_TYPE_SHARED)
             self.local_rank = near.Get_rank()
+            share_cores(mpi, near)
             near.Free()
+            self.attendance = Attendance(mpi, self.comm, abort)
         self._nccl: Any = None
+
+    def together(self) -> Any:
+        """MPI's handle, for one call that every rank makes."""
+        if self.attendance is not None:
+            self.attendance.begin()
+        return self.comm
 
     @property
     def nccl(self) -> Any:
@@ -62,9 +79,11 @@ def is_launched() -> bool:
 def init_process_group(backend: str | None = None) -> World:
     """Join the job that mpirun started; alone, without mpirun, a job of one rank.
 
-    backend: "mpi" (the default), which needs mpi4py and an MPI; tensors on a GPU go through NCCL.
-    From here on an exception in any rank ends the whole job, with its message, instead of leaving
-    the others to wait.
+    Processes meet through MPI, which needs mpi4py; tensors on a GPU go through NCCL.  backend:
+    "nccl" insists on a GPU, "mpi" looks for none; by default device "cuda" is this rank's own GPU
+    where there is one.  Each rank's kernels take its share of the machine's cores, unless
+    OMP_NUM_THREADS says how many.  From here on a rank that fails, or that ends while others wait
+    for it, ends the whole job with a message.
     """
     global _world
     if backend not in (None, "mpi", "nccl"):
@@ -84,6 +103,9 @@ def init_process_group(backend: str | None = None) -> World:
     _world = World(MPI)
     if _world.size > 1:
         sys.excepthook = _end_the_job
+    if backend == "nccl" or (backend is None and gpus.is_available()):
+        cupy = gpus.cupy()
+        cupy.cuda.Device(_world.local_rank % cupy.cuda.runtime.getDeviceCount()).use()
     return _world
 
 
@@ -100,7 +122,8 @@ def abort(why: str, status: int = 1) -> NoReturn:
     print(f"rank {get_rank()} of {get_world_size()} ended the job: {why}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    if _world is not None and _world.comm is not None:
+    if _world is not None and _world.comm is not None and os.getpid() == _world.process:
+        time.sleep(0.3)  # MPICH's launcher loses what it has not yet read when an abort comes
         _world.comm.Abort(status)
     os._exit(status)
 
@@ -108,8 +131,9 @@ def abort(why: str, status: int = 1) -> NoReturn:
 def destroy_process_group() -> None:
     """Leave the job: what follows is a process by itself."""
     global _world
-    if _world is not None and _world.size > 1:
-        _world.comm.Barrier()
+    if _world is not None and _world.attendance is not None:
+        _world.together().Barrier()
+        _world.attendance.close()
         sys.excepthook = sys.__excepthook__
     _world = None
 
@@ -139,7 +163,7 @@ def get_local_rank() -> int:
 def barrier() -> None:
     """Wait until every rank is here."""
     if get_world_size() > 1:
-        world().comm.Barrier()
+        world().together().Barrier()
 
 
 # ---- together
@@ -159,9 +183,11 @@ def all_reduce(tensor: Tensor, op: str = ReduceOp.SUM) -> None:
     if not isinstance(array, np.ndarray):
         w.nccl.all_reduce(array, op)
     else:
-        wide = np.ascontiguousarray(array, np.float32 if array.dtype.itemsize == 2 else None)
+        half = is_differentiable(array.dtype) and array.dtype.itemsize == 2
+        widened = np.float32 if half else np.uint8 if array.dtype == bool else None
+        wide = np.ascontiguousarray(array, widened)
         kind = {"min": w.mpi.MIN, "max": w.mpi.MAX}.get(op, w.mpi.SUM)
-        w.comm.Allreduce(w.mpi.IN_PLACE, wide, kind)
+        w.together().Allreduce(w.mpi.IN_PLACE, wide, kind)
         array[...] = wide / wide.dtype.type(w.size) if op == "avg" else wide
     stamp(array)
 
@@ -176,7 +202,7 @@ def broadcast(tensor: Tensor, src: int = 0) -> None:
         w.nccl.broadcast(array, src)
     else:
         bytes_ = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        w.comm.Bcast(bytes_, src)
+        w.together().Bcast(bytes_, src)
         array[...] = bytes_.view(array.dtype).reshape(array.shape)
     stamp(array)
 
@@ -193,19 +219,30 @@ def all_gather(tensor: Tensor) -> list[Tensor]:
         w.nccl.all_gather(array, parts)
     else:
         sent = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        w.comm.Allgather(sent, parts.reshape(-1).view(np.uint8))
-    return [Tensor(part) for part in parts]
+        w.together().Allgather(sent, parts.reshape(-1).view(np.uint8))
+    return [Tensor(parts[rank, ...]) for rank in range(w.size)]
 
 
 def share_json(value: Any, src: int = 0) -> Any:
-    """What rank src has, as JSON carries it: numbers, texts, lists, dictionaries."""
+    """What rank src has, as JSON carries it: numbers (nan and inf too), texts, lists, dictionaries.
+
+    JSON makes lists of tuples and texts of keys, with one rank as with many.  TypeError for values
+    of other kinds.
+    """
     w = world()
+    data = np.zeros(0, np.uint8)
+    if w.rank == src:
+        try:
+            data = np.frombuffer(json.dumps(value).encode(), np.uint8).copy()
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"share_json: {error}; give numbers, texts, lists and dictionaries of them"
+            ) from None
     if w.size == 1:
-        return value
-    data = np.frombuffer(json.dumps(value).encode(), np.uint8).copy()
-    length = np.array([data.size if w.rank == src else 0], np.int64)
-    w.comm.Bcast(length, src)
+        return json.loads(data.tobytes().decode())
+    length = np.array([data.size], np.int64)
+    w.together().Bcast(length, src)
     if w.rank != src:
         data = np.empty(int(length[0]), np.uint8)
-    w.comm.Bcast(data, src)
+    w.together().Bcast(data, src)
     return json.loads(data.tobytes().decode())

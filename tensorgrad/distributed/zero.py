@@ -53,11 +53,7 @@ class ZeroRedundancyOptimizer(Optimizer):
             a, b = max(lo - at, 0), min(hi - at, p.array.size)
             at += p.array.size
             if a < b:
-                if not p.array.flags.c_contiguous:
-                    raise RuntimeError(
-                        f"ZeroRedundancyOptimizer: parameter {i} is not contiguous in memory"
-                    )
-                part = Tensor(p.array.reshape(-1)[a:b])
+                part = Tensor(_stretch(p, a, b))
                 part.requires_grad_()
                 self.shares[i] = part, a, b
         numbers = iter(range(len(self.every)))
@@ -83,6 +79,7 @@ class ZeroRedundancyOptimizer(Optimizer):
                 new = {k: v for k, v in self.param_groups[i].items() if k != "params"}
                 self.local.param_groups[at].update(new)
             for i, (part, a, b) in self.shares.items():
+                part.data = Tensor(_stretch(self.every[i], a, b))  # which .to() may have replaced
                 grad = self.every[i].grad
                 part.grad = None if grad is None else Tensor(grad.array.reshape(-1)[a:b])
             self.local.step()
@@ -92,11 +89,11 @@ class ZeroRedundancyOptimizer(Optimizer):
         return loss
 
     def _hand_round(self) -> None:
-        """Every rank's stretch to all, as one flat array per dtype would be: rank by rank."""
+        """Every rank's stretch to all, rank by rank."""
         w = world()
         if w.size == 1:
             return
-        starts = [0, *self.ends]
+        starts, far = [0, *self.ends], []
         for rank in range(w.size):
             at = 0
             for p in self.every:
@@ -104,13 +101,22 @@ class ZeroRedundancyOptimizer(Optimizer):
                 b = min(starts[rank + 1] - at, p.array.size)
                 at += p.array.size
                 if a < b:
-                    part = p.array.reshape(-1)[a:b]
+                    part = _stretch(p, a, b)
                     if isinstance(part, np.ndarray):
-                        w.comm.Bcast(part.view(np.uint8), rank)
+                        w.together().Bcast(part.view(np.uint8), rank)
                     else:
-                        w.nccl.broadcast(part, rank)
+                        far.append((part, rank))
+        if far:
+            w.nccl.broadcast_all(far)
         for p in self.every:
             memory.stamp(p.array)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Not here: the stretches are cut once.  RuntimeError."""
+        raise RuntimeError(
+            "ZeroRedundancyOptimizer: the numbers are shared out when it is made; give all groups "
+            "then, or make a new one and load this one's state_dict"
+        )
 
     # ---- states, whole
 
@@ -131,7 +137,7 @@ class ZeroRedundancyOptimizer(Optimizer):
                         float(have[name].array) if name in have else -1.0, np.float64
                     )
                     if w.size > 1:
-                        w.comm.Allreduce(w.mpi.IN_PLACE, value, w.mpi.MAX)
+                        w.together().Allreduce(w.mpi.IN_PLACE, value, w.mpi.MAX)
                     if value >= 0:
                         entries[name] = Tensor(value.astype(np.float32))
                     continue
@@ -141,7 +147,7 @@ class ZeroRedundancyOptimizer(Optimizer):
                     moments[share[1] : share[2]] = part if xp is np else part.get()
                 if w.size > 1:
                     wide = moments.astype(np.float32) if moments.dtype.itemsize == 2 else moments
-                    w.comm.Allreduce(w.mpi.IN_PLACE, wide)
+                    w.together().Allreduce(w.mpi.IN_PLACE, wide)
                     moments = wide.astype(moments.dtype, copy=False)
                 entries[name] = Tensor(xp.asarray(moments.reshape(p.array.shape)))
             if "step" in entries or (entries and not any(scalar for _, scalar in names)):
@@ -191,3 +197,13 @@ class ZeroRedundancyOptimizer(Optimizer):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         self.whole.zero_grad(set_to_none)
+
+
+def _stretch(param: Tensor, a: int, b: int) -> Any:
+    """The numbers a ... b - 1 of a parameter, in its own memory."""
+    if not param.array.flags.c_contiguous:
+        raise RuntimeError(
+            f"ZeroRedundancyOptimizer: a parameter of shape {param.shape} is not contiguous in "
+            "memory; give it its .contiguous() copy as .data"
+        )
+    return param.array.reshape(-1)[a:b]
