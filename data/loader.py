@@ -161,8 +161,10 @@ class TokenLoader:
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"TokenLoader: rank {rank} is not 0 to {world_size - 1}")
+        where = ""
         if isinstance(source, str | os.PathLike):
             self.shards = find_shards(source, split, name)
+            where = f" with the {split} shards of {os.fspath(source)!r}"
         else:
             self.shards = [(Path(path), listed(Path(path))) for path in source]
             if not self.shards:
@@ -173,6 +175,7 @@ class TokenLoader:
             raise ValueError(
                 f"TokenLoader: {self.tokens:,} tokens are too few for one window of {block_size} "
                 f"and the token after it; block_size can be at most {max(self.tokens - 1, 0)}"
+                + where
             )
         self.batch_size, self.block_size = batch_size, block_size
         self.shuffle, self.seed = shuffle, seed

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return dispatch(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
-        return 130
+        return left("Ctrl-C", 130)
 
 
 def dispatch(argv: Sequence[str]) -> int:
@@ -68,7 +68,7 @@ def dispatch(argv: Sequence[str]) -> int:
 
 def explained(word: str, error: Exception) -> int:
     """The exit status, and a sentence for errors that users can mend; others are raised."""
-    from tensorgrad.distributed.world import abort, get_rank, get_world_size
+    from tensorgrad.distributed import get_rank
     from tensorgrad.models.training.stopping import Stopped
 
     if isinstance(error, Stopped):  # which all processes of a job do together
@@ -80,9 +80,15 @@ def explained(word: str, error: Exception) -> int:
     if not isinstance(error, kinds) and not missing:
         raise error
     print(f"tensorgrad {word}: {error}", file=sys.stderr)
-    if get_world_size() > 1:
-        abort("the others would wait for it")
-    return 1
+    return left("it cannot go on without this", 1)
+
+
+def left(why: str, status: int) -> int:
+    """The exit status; of a process that others would wait for, the end of all of them."""
+    world = sys.modules.get("tensorgrad.distributed.world")
+    if world is not None and world.get_world_size() > 1:
+        world.abort(why, status)
+    return status
 
 
 SUBPARSERS = argparse._SubParsersAction

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.tmp-(?P<pid>\d+)-[0-9a-f]+", re.DOTALL)
+WRITING: set[str] = set()
+"""Names of this process's temporary files; another that bears its number is a dead process's."""
 
 
 @contextmanager
@@ -21,7 +26,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     over is removed.  Raises OSError with a sentence.
     """
     target = Path(os.path.realpath(path))  # through a symbolic link, not in its place
-    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = beside(target)
+    WRITING.add(temporary.name)
     try:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
@@ -36,8 +42,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise explained(error, target) from error
         raise
+    finally:
+        WRITING.discard(temporary.name)
     flush_folder(target)
     sweep(target)
+
+
+def beside(target: Path) -> Path:
+    """A name that is nobody's, in the same folder."""
+    return target.with_name(f".{target.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def explained(error: OSError, target: Path) -> OSError:
@@ -58,27 +71,35 @@ def explained(error: OSError, target: Path) -> OSError:
 
 def flush_folder(target: Path) -> None:
     """Make the rename last; some network and user-space file systems have no such thing."""
-    folder = os.open(target.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise OSError(
-                f"wrote {str(target)!r}, but its folder could not be flushed to the disk: {error}"
-            ) from error
-    finally:
-        os.close(folder)
+            told = type(error)(
+                f"wrote {str(target)!r}, but its folder could not be flushed to the disk: "
+                f"{(error.strerror or str(error)).lower()}"
+            )
+            told.errno = error.errno
+            raise told from error
 
 
-def sweep(target: Path) -> None:
-    """Remove temporary files of this target that are older than it and whose process is gone."""
-    prefix = f".{target.name}.tmp-"
+def sweep(target: Path, belongs: Callable[[str], bool] | None = None) -> None:
+    """Remove temporary files that are older than the target and whose process is gone.
+
+    Those of the target, or of the files of its folder whose names belong.
+    """
+    belongs = belongs or (lambda name: name == target.name)
     with suppress(OSError):
         newest = target.stat().st_mtime
         for path in target.parent.iterdir():
-            if path.name.startswith(prefix) and path.stat().st_mtime <= newest:
-                pid = path.name.removeprefix(prefix).split("-")[0]
-                if pid.isdecimal() and not alive(int(pid)):
+            match = TEMPORARY.fullmatch(path.name)
+            if match and belongs(match["name"]) and path.stat().st_mtime <= newest:
+                pid = int(match["pid"])
+                if path.name not in WRITING if pid == os.getpid() else not alive(pid):
                     path.unlink()
 
 
@@ -97,7 +118,8 @@ def replacing_by_link(source: Path, target: Path) -> None:
 
     Raises OSError with a sentence.
     """
-    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    source, target = Path(os.path.realpath(source)), Path(os.path.realpath(target))
+    temporary = beside(target)
     try:
         os.link(source, temporary)
     except OSError:  # a file system without hard links

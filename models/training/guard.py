@@ -27,8 +27,10 @@ class RollBack(Exception):
 class Guard:
     """z = (value - mean) / std of the loss, and of the gradient's norm, over the last 128 steps.
 
-    on_nonfinite, on_spike: one of `ACTIONS`; for spikes also "none".  A spike is a z above spike_z,
-    once there are 128 steps to compare with.
+    The value is one of the 128, as in llm.c, so no z is above sqrt(127) = 11.27.  on_nonfinite,
+    on_spike: one of `ACTIONS`; for spikes also "none".  A spike is a z above spike_z, once there
+    are 128 steps before it; it stays among those to compare with, so what stays high is no spike
+    for long.
     """
 
     def __init__(self, on_nonfinite: str, on_spike: str, spike_z: float) -> None:
@@ -38,25 +40,24 @@ class Guard:
         }
 
     def look(self, loss: float, norm: float) -> Verdict | None:
-        """None for a step that is sound; its numbers then join those to compare with."""
+        """None for a step that is sound."""
         if not math.isfinite(loss + norm):
             return Verdict(
                 self.on_nonfinite,
                 f"the loss is {loss}, the gradient's norm {norm}; take a lower learning_rate, or "
                 "let autograd.detect_anomaly() name the op",
             )
-        if self.on_spike != "none":
-            for (name, recent), value in zip(self.recent.items(), (loss, norm), strict=True):
-                z = z_score(value, recent)
-                if z > self.spike_z:
-                    return Verdict(
-                        self.on_spike,
-                        f"the {name} is {value:.4g}, {z:.1f} standard deviations above that of the "
-                        f"last {WINDOW} steps",
-                    )
-        for recent, value in zip(self.recent.values(), (loss, norm), strict=True):
+        spikes = []
+        for (name, recent), value in zip(self.recent.items(), (loss, norm), strict=True):
+            full = len(recent) == WINDOW
             recent.append(value)
-        return None
+            z = z_score(recent) if full and self.on_spike != "none" else 0.0
+            if z > self.spike_z:
+                spikes.append(
+                    f"the {name} is {value:.4g}, {z:.1f} standard deviations above the mean of the "
+                    f"last {WINDOW} steps"
+                )
+        return Verdict(self.on_spike, " and ".join(spikes)) if spikes else None
 
     def state(self) -> dict[str, Any]:
         return {name: list(recent) for name, recent in self.recent.items()}
@@ -67,11 +68,7 @@ class Guard:
             recent.extend(state[name])
 
 
-def z_score(value: float, recent: deque[float]) -> float:
-    """How many standard deviations a value lies above the mean; 0 until the window is full."""
-    if len(recent) < WINDOW:
-        return 0.0
-    mean, std = statistics.fmean(recent), statistics.pstdev(recent)
-    if std == 0:
-        return 0.0 if value <= mean else math.inf
-    return (value - mean) / std
+def z_score(recent: deque[float]) -> float:
+    """How many standard deviations the last lies above the mean of all; 0 where all are equal."""
+    std = statistics.pstdev(recent)
+    return (recent[-1] - statistics.fmean(recent)) / std if std else 0.0

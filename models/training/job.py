@@ -48,6 +48,9 @@ class Job(ABC):
     aliases: ClassVar[tuple[Option, ...]] = ()
     """Other names of settings, for the command line."""
 
+    log10: ClassVar[bool] = False
+    """Whether the picture's height is the logarithm of the loss."""
+
     writes_text: ClassVar[bool] = False
     """Whether samples go on without end, as texts do, and not word by word."""
 
@@ -59,6 +62,10 @@ class Job(ABC):
     recipe: type[Settings]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def named(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings under their own names."""
+        return dict(given)
 
     def settings(
         self, given: Mapping[str, Any], preset: str | None = None, fresh: bool = True
@@ -158,7 +165,8 @@ def train(
     saved = None if name is None else shared(folder.load(job.kind, name) if is_chief() else None)
     if saved is not None:
         data = saved["text"]["path"] if data is None else data
-        given = job.settings({**saved["config"], **saved["recipe"], **(given or {})}, None, False)
+        before = {**saved["config"], **saved["recipe"]}
+        given = job.settings({**before, **job.named(given or {})}, None, False)
     else:
         given = job.settings(given or {}, preset)
     sizes, rates = divided(given, job.config, job.recipe)
@@ -215,7 +223,7 @@ def train(
 
     history = folder.history()
     history[-1].update(final)
-    plot_losses(history, job.marks(corpus), folder.picture, job.kind, job.unit)
+    plot_losses(history, job.marks(corpus), folder.picture, job.kind, job.unit, job.log10)
     for line in job.conclusion(history[-1], corpus, sum(s.get("seconds", 0) for s in history)):
         say(line)
     say(throughput(history, job.unit))
@@ -246,7 +254,7 @@ def continue_from(
     """Put the trainer where the checkpoint's was; ValueError where that cannot be."""
     if job.vocabulary(saved) != corpus.vocab:
         raise CheckpointError(
-            f"the checkpoint learnt the characters of {saved['text']['name']!r}, and those of "
+            f"the checkpoint learnt the {job.unit}s of {saved['text']['name']!r}, and those of "
             f"{corpus.text.name!r} are others; resume with the same --data, or train anew"
         )
     before = job.config.from_dict(saved["config"]).to_dict()
@@ -258,7 +266,7 @@ def continue_from(
             )
     trainer.load_state(saved["trainer"])
     if saved["text"]["sha256"] != corpus.text.sha256:
-        print("note: this is not the text that the checkpoint was trained on until now")
+        say("note: this is not the text that the checkpoint was trained on until now")
 
 
 def restored(job: Job, saved: Mapping[str, Any], device: str = "cpu") -> tuple[Any, Any]:

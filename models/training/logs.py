@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-LOGGERS = ("tensorboard", "wandb")
+LOGGERS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+"""The library of each."""
 
 
 def named_loggers(names: str) -> list[str]:
@@ -19,6 +21,13 @@ def named_loggers(names: str) -> list[str]:
         if name not in LOGGERS:
             raise ValueError(f"log must name {' or '.join(LOGGERS)}, it is {names!r}")
     return chosen
+
+
+def check_loggers(names: str) -> None:
+    """ImportError, with what to install, where the library of one that is named is missing."""
+    for name in named_loggers(names):
+        if find_spec(LOGGERS[name]) is None:
+            raise ImportError(f"--log={name}: pip install {LOGGERS[name]}")
 
 
 class Logs:
@@ -34,18 +43,18 @@ class Logs:
     ) -> None:
         self.board: Any = None
         self.run: Any = None
+        check_loggers(names)
         chosen = named_loggers(names)
         if "tensorboard" in chosen:
-            try:
-                from tensorboardX import SummaryWriter
-            except ImportError as error:
-                raise ImportError("--log=tensorboard: pip install tensorboardX") from error
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=begin + 1)
+            from tensorboardX import SummaryWriter
+
+            # The library names a file by the second alone; another one would replace it.
+            self.board = SummaryWriter(
+                str(folder / "tensorboard"), purge_step=begin + 1, filename_suffix=f".{begin}"
+            )
         if "wandb" in chosen:
-            try:
-                import wandb
-            except ImportError as error:
-                raise ImportError("--log=wandb: pip install wandb") from error
+            import wandb
+
             self.run = wandb.init(
                 project="tensorgrad",
                 dir=str(folder),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from itertools import accumulate
@@ -16,11 +17,13 @@ def plot_losses(
     path: str | os.PathLike[str],
     title: str = "",
     unit: str = "character",
+    log10: bool = False,
 ) -> None:
     """Draw the steps' losses, their moving mean, the evaluations, and `marks` as level lines.
 
     history: dicts with step and loss, some with train_loss and val_loss; where an entry tells the
-    mean of several steps, that is the line.  A PNG, replaced whole.
+    mean of several steps, that is the line.  log10: the height is the logarithm of the loss, told
+    on the right, as in the lectures on makemore.  A PNG, replaced whole.
     """
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
@@ -40,9 +43,10 @@ def plot_losses(
     if evaluated:
         at, val = [s["step"] for s in evaluated], [s["val_loss"] for s in evaluated]
         axes.plot(at, val, "o-", color="#d94801", markersize=5, label="validation")
+        beside = (-8, 8) if log10 else (8, -4)  # on the right stand the logarithms
         axes.annotate(
-            f"{val[-1]:.3f}", (at[-1], val[-1]), (8, -4), textcoords="offset points",
-            color="#d94801", weight="bold", annotation_clip=False,
+            f"{val[-1]:.3f}", (at[-1], val[-1]), beside, textcoords="offset points",
+            ha="right" if log10 else "left", color="#d94801", weight="bold", annotation_clip=False,
         )  # fmt: skip
     for name, loss in marks.items():
         axes.axhline(loss, color="#737373", linestyle=(0, (4, 3)), linewidth=1)
@@ -50,6 +54,8 @@ def plot_losses(
             f"{name}  {loss:.2f}", (1, loss), (-4, 4), xycoords=("axes fraction", "data"),
             textcoords="offset points", ha="right", color="#737373", fontsize=9,
         )  # fmt: skip
+    if log10:
+        draw_log10(axes)
     axes.set_xlim(0, x[-1])
     axes.set_title(title, loc="left", fontsize=11, pad=22)
     axes.set_xlabel("step")
@@ -57,10 +63,24 @@ def plot_losses(
     axes.set_ylabel(f"nats per {unit}")
     axes.grid(axis="y", color="#eeeeee")
     axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["top"] if log10 else ["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.1))
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=140)
+
+
+def draw_log10(axes: Any) -> None:
+    """A logarithmic height with nats on the left and their log10 on the right."""
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(MaxNLocator(8))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:.4g}")
+    right = axes.twinx()
+    right.set_ylim([math.log10(loss) for loss in axes.get_ylim()])
+    right.set_ylabel("log10 of the loss")
+    right.spines["top"].set_visible(False)
 
 
 def smoothed(losses: Sequence[float], reach: int = 25) -> list[float]:

@@ -19,7 +19,7 @@ class Progress:
     def __init__(self, recipe: Any, done: int = 0) -> None:
         self.recipe = recipe
         self.recent: deque[float] = deque(maxlen=50)  # seconds a step
-        self.done = done
+        self.done, self.warm = done, False
         self.bar: Any = None
         if sys.stderr.isatty() and is_chief():
             from tqdm import tqdm
@@ -36,15 +36,16 @@ class Progress:
     def show(self, step: Step) -> None:
         """A tick of the bar, or a line; evaluations always leave a line."""
         evaluated = step.val_loss is not None or step.skipped is not None
-        self.recent.append(step.seconds / max(1, step.step - self.done))
-        self.done = step.step
+        if self.warm:  # the first step compiles kernels
+            self.recent.append(step.seconds / max(1, step.step - self.done))
+        self.done, self.warm = step.step, True
         if self.bar is not None:
             self.bar.set_postfix_str(f"loss {step.loss:.3f}", refresh=False)
             self.bar.update(step.step - self.bar.n)
             if evaluated:
                 self.bar.write(line(step, self.recipe.max_iters), file=sys.stderr)
         elif evaluated or step.step == 1 or step.step % self.recipe.log_interval == 0:
-            left = (self.recipe.max_iters - step.step) * statistics.median(self.recent)
+            left = (self.recipe.max_iters - step.step) * statistics.median(self.recent or [0.0])
             print(line(step, self.recipe.max_iters, left), flush=True)
 
     def back(self, step: int) -> None:
@@ -88,7 +89,7 @@ def line(step: Step, total: int, left: float | None = None) -> str:
         parts.append(f"MFU {100 * step.mfu:.1f} %")
     if step.val_loss is not None:
         parts += [f"train {step.train_loss:.4f}", f"val {step.val_loss:.4f}"]
-    if left and step.step > 1:
+    if left:
         parts.append(f"ETA {duration(left)}")
     if step.skipped is not None:
         parts.append(f"skipped: {step.skipped}")

@@ -53,7 +53,10 @@ class Recipe(Settings):
         "none", "where they are outliers among the last 128 steps: none, stop, skip, rollback",
         choices=("none", *ACTIONS),
     )  # fmt: skip
-    spike_z: float = setting(6.0, "standard deviations above the mean that make a spike", least=0)
+    spike_z: float = setting(
+        6.0, "standard deviations above the mean that make a spike; none is ever 11.3 above",
+        least=0, below=11,
+    )  # fmt: skip
     eval_interval: int = setting(250, "steps between evaluations, each with a checkpoint", least=1)
     eval_iters: int = setting(20, "batches of either split in an evaluation", least=1)
     save_interval: int = setting(0, "steps between checkpoints beside those; 0 for none", least=0)

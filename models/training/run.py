@@ -9,11 +9,14 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tensorgrad import distributed as dist
+from tensorgrad.dtypes import is_differentiable
 from tensorgrad.models.training.folder import RunFolder
 from tensorgrad.models.training.guard import RollBack
 from tensorgrad.models.training.logs import Logs
-from tensorgrad.models.training.progress import Progress
+from tensorgrad.models.training.progress import Progress, duration
 from tensorgrad.models.training.stopping import Stopped, stop_requests
 from tensorgrad.models.training.together import is_chief, largest, shared
 from tensorgrad.models.training.trainer import Step
@@ -90,8 +93,18 @@ class Run:
         return min(losses, default=math.inf)
 
     def save(self, best: bool = False) -> None:
-        """A checkpoint of this moment.  All processes take part."""
+        """A checkpoint of this moment.  All processes take part.
+
+        FloatingPointError, or RollBack where the recipe says so, if a weight is not finite.
+        """
         state = {**self.about, "trainer": self.trainer.state()}
+        name = not_finite(state["trainer"])
+        if name is not None:
+            back = getattr(self.recipe, "on_nonfinite", "stop") == "rollback" and self.trainer.step
+            raise (RollBack if back else FloatingPointError)(
+                f"after step {self.trainer.step} the weight {name!r} is not finite, and no "
+                "checkpoint was made of it; take a lower learning_rate"
+            )
         keep_best = getattr(self.recipe, "keep_best", False)
         self.folder.save(state, getattr(self.recipe, "keep_last", 1), best and keep_best)
 
@@ -114,12 +127,24 @@ class Run:
             progress.say(f"{why}: back to step {self.trainer.step}, and past these batches")
 
 
+def not_finite(state: Mapping[str, Any]) -> str | None:
+    """The name of a weight, or of its average, that has an inf or a nan."""
+    for part in ("model", "average"):
+        for name, array in state.get(part, {}).items():
+            if is_differentiable(array.dtype) and not np.isfinite(array).all():
+                return str(name)
+    return None
+
+
 def throughput(history: Sequence[Mapping[str, Any]], unit: str = "token") -> str:
-    """How fast the steps were, those that compile kernels or wake caches apart, in a sentence."""
+    """How fast the steps were, the one that compiles kernels apart, and what they make in all."""
     timed = [s for s in history if s.get("seconds")]
     if not timed:
         return "no step was timed"
-    first, rest = timed[0], timed[1:] or timed
+    first, rest = timed[0], timed[1:]
+    if not rest:
+        speed = first["tokens"] / first["seconds"]
+        return f"speed: {speed:,.0f} {unit}s a second in the only step, compiling included"
     speeds = [s["tokens"] / s["seconds"] for s in rest]
     text = (
         f"speed: {statistics.median(speeds):,.0f} {unit}s a second, the median of {len(rest):,} "
@@ -131,4 +156,5 @@ def throughput(history: Sequence[Mapping[str, Any]], unit: str = "token") -> str
             f"; {100 * statistics.median(shares):.1f} % of the products' peak measured here, "
             f"times {dist.get_world_size()}"
         )
-    return text
+    total, seconds = (sum(s[name] for s in timed) for name in ("tokens", "seconds"))
+    return f"{text}; in all {total:,} {unit}s in {duration(seconds)}"

@@ -65,12 +65,15 @@ class TokenJob(Job):
     )
     writes_text = True
 
+    def named(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        names = {f for kind in (self.config, self.recipe) for f in kind.__dataclass_fields__}
+        return canonical(dict(given), names)
+
     def settings(
         self, given: Mapping[str, Any], preset: str | None = None, fresh: bool = True
     ) -> dict[str, Any]:
         """As of every job, under whichever names; weights that are given bring their sizes."""
-        names = {f for kind in (self.config, self.recipe) for f in kind.__dataclass_fields__}
-        own = canonical(dict(given), names)
+        own = self.named(given)
         values = super().settings(own, preset, fresh)
         if fresh and values.get("init_from"):
             for name in SIZES:

@@ -69,6 +69,7 @@ class WordJob(Job):
         "words in UTF-8, one a line, or `names`, which are downloaded (default: words of the "
         "names of Unicode 3.2)"
     )
+    log10 = True
 
     def corpus(self, data: Any, recipe: Any) -> WordCorpus:
         path = located(data)

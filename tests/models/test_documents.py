@@ -66,6 +66,7 @@ def test_training_on_documents(tmp_path):
     given = {
         "batch_size": 1, "sequence_length": 17, "max_iters": 1, "eval_iters": 1, "dropout": 0.0,
         "init_from": str(tmp_path / "weights"), "total_batch_size": 0, "sample_length": 1,
+        "dtype": "float32",
     }  # fmt: skip
     steps = {
         masked: train(GPT2, given | {"document_mask": masked}, tmp_path, tmp_path / str(masked))
