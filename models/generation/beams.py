@@ -115,10 +115,11 @@ def beam_search(task: Task) -> list[list[Hypothesis]]:
 
 
 def best(task: Task, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """`count` continuations of each row: the best or, where they are drawn, without replacement."""
+    """`count` continuations of each row, the best or drawn without replacement; best first."""
     count = min(count, scores.shape[1])
     if not task.config.draws:
         top: Any = scores.topk(count)
         return top.values, top.indices
     drawn = tg.multinomial(F.softmax(scores, -1), count, generator=task.generator)
-    return scores.gather(-1, drawn), drawn
+    found: Any = scores.gather(-1, drawn).sort(-1, descending=True)
+    return found.values, drawn.gather(-1, found.indices)

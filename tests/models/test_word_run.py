@@ -225,12 +225,17 @@ def test_the_default_words_need_nothing(word, tmp_path, capsys):
 
 
 def test_other_checkpoints_are_no_models(tmp_path):
+    from tensorgrad.models.training.folder import FORMAT
     from tensorgrad.serialization import save_tree
 
     names = ("config", "recipe", "vocab", "text", "trainer")
     parts = {name: {"x": np.zeros(1)} for name in names}
-    save_tree(tmp_path / "ckpt.safetensors", {"kind": "poem", **parts})
+    file = tmp_path / "ckpt.safetensors"
+    save_tree(file, {"kind": "poem", "format": FORMAT, **parts})
     with pytest.raises(ValueError, match="is of a 'poem', which is no model of the ladder"):
+        revived(tmp_path)
+    save_tree(file, {"kind": "MLP", **parts})
+    with pytest.raises(ValueError, match=r"ckpt\.safetensors' was written by another version"):
         revived(tmp_path)
 
 

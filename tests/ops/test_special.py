@@ -45,8 +45,10 @@ EDGES = {
 @pytest.mark.parametrize("name", EDGES)
 def test_values_and_gradients_at_edges(name):
     both(EDGES[name], *pairs(GRID))
-    unsure = name.startswith("logit eps")  # of NaN PyTorch's gradient is 0 or NaN, by its place
-    both(EDGES[name], *pairs(WILD[:-1] if unsure else WILD))
+    # PyTorch's slope depends on the place in the array: for nan with an eps 0 or nan, at -0.0
+    # without one inf or -inf.
+    wild = WILD[:-1] if name.startswith("logit eps") else WILD
+    both(EDGES[name], *pairs(np.delete(wild, 2) if name == "logit" else wild))
 
 
 def test_digamma_at_its_poles():
