@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from tensorgrad import nn
 
-
 _lock = threading.Lock()
 _inside: dict[int, tuple[int, list[tuple[nn.Module, bool]]]] = {}
 """By the model's id: how many blocks it is in, and how the first one found its modules."""
