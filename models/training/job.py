@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -211,7 +212,8 @@ def train(
         if not getattr(recipe, "eval_sample", 0):
             return None
         generator = Generator(here.device).manual_seed(recipe.seed)
-        return job.write(model, corpus.vocab, generator, length=recipe.eval_sample)
+        with trainer.averaged():
+            return job.write(model, corpus.vocab, generator, length=recipe.eval_sample)
 
     Run(trainer, folder, about, job.command(), written).go(fresh)
     final, buffers = job.finish(trainer)
@@ -229,7 +231,8 @@ def train(
     say(throughput(history, job.unit))
     say(f"wrote {folder.checkpoint}, {folder.losses}, {folder.picture}")
     generator = Generator(here.device).manual_seed(recipe.seed)
-    say(f"a sample:\n\n{job.sample(model, corpus.vocab, recipe, generator)}\n")
+    with getattr(trainer, "averaged", nullcontext)():
+        say(f"a sample:\n\n{job.sample(model, corpus.vocab, recipe, generator)}\n")
     say(f"more of it: tensorgrad sample --out_dir {out_dir}")
     return history
 

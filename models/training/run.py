@@ -152,9 +152,9 @@ def throughput(history: Sequence[Mapping[str, Any]], unit: str = "token") -> str
     )
     shares = [s["mfu"] for s in rest if s.get("mfu") is not None]
     if shares:
-        text += (
-            f"; {100 * statistics.median(shares):.1f} % of the products' peak measured here, "
-            f"times {dist.get_world_size()}"
+        size = dist.get_world_size()
+        text += f"; {100 * statistics.median(shares):.1f} % of the products' peak measured here" + (
+            f", times {size}" if size > 1 else ""
         )
     total, seconds = (sum(s[name] for s in timed) for name in ("tokens", "seconds"))
     return f"{text}; in all {total:,} {unit}s in {duration(seconds)}"

@@ -164,8 +164,7 @@ class Trainer:
         Of the averaged weights, where there is an average.  The training stream stays where it is.
         """
         means = {}
-        averaged = nullcontext() if self.ema is None else self.ema.in_place()
-        with evaluating(self.model), averaged:
+        with evaluating(self.model), self.averaged():
             for split in ("train", "val"):
                 table = [[0.0, 0.0] for _ in range(self.recipe.eval_iters)]
                 for i, (x, y) in self.batches.fixed(split, len(table)):
@@ -175,6 +174,10 @@ class Trainer:
                 sums, counts = summed(table).T  # each place was filled by one process
                 means[split] = math.fsum(sums) / counts.sum()
         return means
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """A block in which the model has the average of its weights, where there is one."""
+        return nullcontext() if self.ema is None else self.ema.in_place()
 
     # ---- states
 

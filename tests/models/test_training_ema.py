@@ -10,7 +10,8 @@ from tensorgrad import nn
 from tensorgrad.models.training.ema import EMA
 from tensorgrad.models.training.folder import RunFolder
 from tensorgrad.models.training.job import restored, train
-from tensorgrad.models.training.token_lm import GPT2
+from tensorgrad.models.training.ladder import revived
+from tensorgrad.models.training.token_lm import GPT2, TokenJob
 from tensorgrad.serialization import load_tree, save_tree
 from tests.models.small_gpt2 import TINY, equal, shards, small_model, small_trainer, weights
 
@@ -137,3 +138,21 @@ def test_the_model_that_comes_back_is_the_average(tmp_path):
 def test_a_decay_is_below_one():
     with pytest.raises(ValueError, match="ema_decay must be less than 1"):
         GPT2.recipe(ema_decay=1.0)
+
+
+def test_the_last_sample_is_of_the_average(tmp_path, capsys):
+    """As what `tensorgrad sample` writes from the checkpoint."""
+    folder = shards(tmp_path / "shards")
+    given = TINY | {"ema_decay": 0.999, "max_iters": 6, "learning_rate": 0.3, "min_lr": 0.1}
+    seen = {}
+
+    def sample(self, model, vocab, recipe, generator):
+        seen["weights"] = {n: p.array.copy() for n, p in model.named_parameters()}
+        return ""
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(TokenJob, "sample", sample)
+        train(GPT2, given, folder, tmp_path / "out")
+    _, model, _ = revived(tmp_path / "out")
+    for name, p in model.named_parameters():
+        np.testing.assert_array_equal(p.array, seen["weights"][name], name)

@@ -113,7 +113,7 @@ def test_throughput_leaves_the_first_step_out():
     ]
     assert throughput(history) == (
         "speed: 1,000 tokens a second, the median of 3 steps; the first, which compiles kernels, "
-        "took 50.0 s and is left out; 3.0 % of the products' peak measured here, times 1; in "
+        "took 50.0 s and is left out; 3.0 % of the products' peak measured here; in "
         "all 4,000 tokens in 54 s"
     )
     assert throughput(history[:1]) == (
