@@ -215,7 +215,7 @@ def step_of(path: Path) -> int:
     try:
         state: Any = load_tree(path)
         return int(state["trainer"]["step"])
-    except (CheckpointError, KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):  # CheckpointError is one
         return 0
 
 

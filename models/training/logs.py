@@ -55,12 +55,13 @@ class Logs:
         if "wandb" in chosen:
             import wandb
 
+            mode: Any = os.environ.get("WANDB_MODE", "offline")
             self.run = wandb.init(
                 project="tensorgrad",
                 dir=str(folder),
                 id=f"{folder.name}-{crc32(os.fsencode(folder.absolute())):08x}",
                 resume="allow",
-                mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
+                mode=mode,
                 config=dict(settings),
             )
 
