@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -90,6 +91,11 @@ class TokenJob(Job):
             raise ValueError(
                 "gpt2 is trained on token shards: `tensorgrad prepare FILE --out DIR` makes them "
                 "of a text, and --data DIR says where they are"
+            )
+        if os.path.isfile(data):
+            raise ValueError(
+                f"gpt2 is trained on a folder of token shards, and {os.fspath(data)!r} is a file: "
+                f"`tensorgrad prepare {os.fspath(data)} --out DIR` makes them of a text"
             )
         return TokenCorpus(data)
 

@@ -110,6 +110,14 @@ def test_two_values_for_one_thing(tmp_path, capsys):
     )
 
 
+def test_a_text_has_to_be_prepared_first(tmp_path, capsys):
+    text = tmp_path / "saying.txt"
+    text.write_text("what was will be")
+    error = fails(capsys, "train", "gpt2", f"--data={text}", f"--out_dir={tmp_path / 'out'}")
+    assert f"`tensorgrad prepare {text} --out DIR` makes them of a text" in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_data_it_says_what_to_do(tmp_path, capsys):
     error = fails(capsys, "train", "gpt2", "--preset=tiny", "--out_dir", tmp_path / "out")
     assert "`tensorgrad prepare FILE --out DIR` makes them" in error and "--data DIR" in error
