@@ -246,14 +246,15 @@ NO_DROPOUT = dict.fromkeys(PDROPS, 0.0)
 LLMC = {
     **NO_DROPOUT, "batch_size": 16, "total_batch_size": 524_288, "max_iters": 19_560,
     "learning_rate": 6e-4, "min_lr": 0.0, "warmup_iters": 700, "weight_decay": 0.1, "beta2": 0.95,
-    "grad_clip": 1.0, "eval_interval": 250, "dtype": "auto", "keep_last": 2, "keep_best": True,
+    "grad_clip": 1.0, "shuffle": True, "eval_interval": 250, "dtype": "auto", "keep_last": 2,
+    "keep_best": True,
 }  # fmt: skip
 """llm.c's for 124 million parameters and ten thousand million tokens of FineWeb."""
 
 PLAIN = {
     **NO_DROPOUT, "batch_size": 32, "total_batch_size": 524_288, "max_iters": 38,
     "learning_rate": 3e-4, "decay_lr": False, "weight_decay": 0.01, "beta2": 0.999,
-    "grad_clip": 0.0, "eval_interval": 38, "dtype": "auto",
+    "grad_clip": 0.0, "shuffle": False, "eval_interval": 38, "dtype": "auto",
 }  # fmt: skip
 """AdamW at a constant rate, 38 steps: a first look at 20 million tokens."""
 

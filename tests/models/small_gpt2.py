@@ -14,7 +14,7 @@ TINY = {
     "n_layer": 2, "n_head": 3, "n_embd": 15, "n_positions": T, "batch_size": 2, "max_iters": 6,
     "warmup_iters": 2, "learning_rate": 1e-2, "min_lr": 1e-3, "total_batch_size": 0,
     "eval_interval": 3, "eval_iters": 2, "sample_length": 4, "dtype": "float32", "keep_last": 1,
-    "keep_best": False,
+    "keep_best": False, "shuffle": False,
 }  # fmt: skip
 """For `tensorgrad train gpt2`, in the place of the preset's."""
 

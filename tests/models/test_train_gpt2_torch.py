@@ -69,7 +69,7 @@ def ours(folder):
         "min_lr": p.min_lr, "warmup_iters": p.warmup, "weight_decay": p.weight_decay,
         "beta1": p.beta1, "beta2": p.beta2, "grad_clip": p.grad_clip, "dropout": 0,
         "dtype": "float32", "eval_interval": 25, "eval_iters": EVALUATED, "sample_length": 5,
-        "keep_last": 3,
+        "keep_last": 3, "shuffle": False,
     }  # fmt: skip
     line = [sys.executable, "-m", "tensorgrad", "train", "gpt2"]
     done = subprocess.run(
