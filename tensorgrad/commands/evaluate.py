@@ -41,19 +41,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from tensorgrad.distributed.world import abort, init_process_group
+    from tensorgrad.distributed import init_process_group
     from tensorgrad.models.training.together import device_here
 
     if not (options.data or options.hellaswag or options.lambada):
         raise ValueError("nothing to evaluate; give --data, --hellaswag or --lambada, or several")
     world = init_process_group()
     options.device = device_here(options.device)
-    try:
-        report = measured(options, world.size)
-    except Exception as error:
-        if world.size > 1:
-            abort(f"tensorgrad evaluate: {error}")  # or the others would wait for this rank
-        raise
+    report = measured(options, world.size)
     if world.rank == 0:
         print(as_json(report) if options.json else "\n".join(sentences(report)))
 
