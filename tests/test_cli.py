@@ -11,6 +11,7 @@ from subprocess import PIPE
 import pytest
 
 from tensorgrad.__main__ import main
+from tests.terminal import on_a_terminal
 from tests.tree import ROOT
 
 TEXT = "what was will be, and what will be was;\n" * 23
@@ -95,22 +96,9 @@ def test_a_signal_saves_and_stops(number, tmp_path, text):
 
 
 def test_a_terminal_gets_a_bar(tmp_path, text):
-    pty = pytest.importorskip("pty")
-    ours, theirs = pty.openpty()
     options = ["--max_iters=7", "--eval_interval=5", "--data", text, "--out_dir", tmp_path / "out"]
-    run = subprocess.run(
-        [*COMMAND, "train", *TINY, *map(str, options)],
-        cwd=ROOT, stdin=theirs, stdout=PIPE, stderr=theirs, text=True,
-    )  # fmt: skip
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(ours, 65536)
-        except OSError:  # how Linux says that the other end is closed
-            break
+    run, bar = on_a_terminal([*COMMAND, "train", *TINY, *options], ROOT)
     assert run.returncode == 0
-    bar = shown.decode()
     assert "7/7" in bar and "100%" in bar and "step/s" in bar and "loss " in bar
     assert bar.count("val ") == 2 and "step 1/7" not in run.stdout
 

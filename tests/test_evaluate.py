@@ -24,6 +24,7 @@ from tensorgrad.models.evaluation_data import stands_for
 from tensorgrad.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from tensorgrad.models.training.token_corpus import TokenVocab
 from tests.models.token_folder import token_folder, vocabulary
+from tests.terminal import on_a_terminal
 from tests.test_cli import TEXT, TINY, fails
 
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
@@ -337,22 +338,11 @@ def test_an_infinite_perplexity_is_null_in_json(capsys):
 
 
 def test_a_bar_on_a_terminal_only(folder):
-    pty = pytest.importorskip("pty")
-    ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "tensorgrad", "evaluate", "--model", folder / "model",
                "--data", folder / "text.txt"]  # fmt: skip
-    done = subprocess.run(
-        list(map(str, command)), stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, text=True
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(ours, 65536)
-        except OSError:  # how Linux says that the other end is closed
-            break
+    done, shown = on_a_terminal(command)
     assert done.returncode == 0 and done.stdout.count("\n") == 2
-    assert b"100%" in shown and b"text.txt" in shown
+    assert "100%" in shown and "text.txt" in shown
 
 
 # ---- on several ranks

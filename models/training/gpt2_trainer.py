@@ -12,6 +12,7 @@ from tensorgrad import Tensor, nn, optim
 from tensorgrad.data.collate import IGNORED
 from tensorgrad.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from tensorgrad.models.layers import undrawn
+from tensorgrad.models.training.together import kinds
 from tensorgrad.models.training.trainer import arrays, decay_groups
 from tensorgrad.models.variants import gpt2_config
 from tensorgrad.optim import lr_scheduler
@@ -100,7 +101,6 @@ class GPT2Trainer:
 
         Settings, weights, moments, schedule, step, and where the default random generators are.
         """
-        kinds = sorted({"cpu", self.device.type})
         state = {
             "kind": KIND,
             "config": self.config.to_dict(),
@@ -109,7 +109,7 @@ class GPT2Trainer:
             "scheduler": self.scheduler.state_dict(),
             "step": self.step,
             "grad_clip": self.grad_clip,
-            "generators": {kind: generator_for(kind).get_state() for kind in kinds},
+            "generators": {kind: generator_for(kind).get_state() for kind in kinds(self.device)},
         }
         save_tree(path, state)
 
@@ -139,7 +139,7 @@ class GPT2Trainer:
         self.scheduler.load_state_dict(saved["scheduler"])
         self.step, self.grad_clip = saved["step"], saved["grad_clip"]
         for kind, state in saved["generators"].items():
-            if kind in ("cpu", self.device.type):
+            if kind in kinds(self.device):
                 generator_for(kind).set_state(state)
 
     @classmethod

@@ -130,9 +130,13 @@ class Job(ABC):
         """How likely the model finds a word, in a sentence; ValueError from models of text."""
         raise ValueError(f"a {self.kind} writes text and scores no words; leave out --score")
 
-    def configured(self, sizes: Mapping[str, Any], corpus: Any, recipe: Any, fresh: bool) -> Any:
+    def configured(self, sizes: Mapping[str, Any], corpus: Any) -> Any:
         """The model's settings, for the vocabulary of the corpus."""
         return self.config(**{**sizes, "vocab_size": len(corpus.vocab)})
+
+    def begun(self, sizes: Mapping[str, Any], corpus: Any, recipe: Any) -> Any:
+        """The model that a run begins with."""
+        return self.made(self.configured(sizes, corpus), recipe, True)
 
     def made(self, config: Any, recipe: Any, fresh: bool) -> Any:
         """The model.  fresh: its weights are those that training begins with, not to be loaded."""
@@ -179,8 +183,12 @@ def train(
     corpus = job.corpus(data, recipe)
     tg.manual_seed(recipe.seed)
     fresh = saved is None
-    config = job.configured(sizes, corpus, recipe, fresh)
-    model = job.made(config, here, fresh).to(here.device)
+    model = (
+        job.begun(sizes, corpus, here)
+        if fresh
+        else job.made(job.configured(sizes, corpus), here, False)
+    ).to(here.device)
+    config = model.config
     if dist.get_rank():  # dropout of its own; the weights are the first process's
         tg.manual_seed(recipe.seed + dist.get_rank())
     trainer = job.trainer(model, here, corpus)

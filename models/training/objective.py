@@ -6,8 +6,7 @@ from typing import Any
 
 import tensorgrad.nn.functional as F
 from tensorgrad import Tensor
-
-IGNORED = -100  # a target that counts for nothing, cross_entropy's ignore_index
+from tensorgrad.data.collate import IGNORED
 
 
 def loss_of(

@@ -65,7 +65,8 @@ class Run:
 
     def told(self, step: Step, asked: list[int], progress: Progress, logs: Logs | None) -> None:
         """Note and show a step; save where it is time."""
-        best = step.val_loss is not None and step.val_loss <= self.least()
+        evaluated, keep_best = step.val_loss is not None, getattr(self.recipe, "keep_best", False)
+        best = keep_best and step.val_loss is not None and step.val_loss <= self.least()
         self.folder.note(step)
         if is_chief():
             progress.show(step)
@@ -74,9 +75,9 @@ class Run:
         number = largest(asked[0] if asked else 0)  # a signal may reach one process before others
         stopping = bool(number) and step.step < self.total
         often = getattr(self.recipe, "save_interval", 0)
-        if stopping or step.val_loss is not None or (often and step.step % often == 0):
+        if stopping or evaluated or (often and step.step % often == 0):
             self.save(best)
-        if step.val_loss is not None and step.step < self.total and is_chief():
+        if evaluated and step.step < self.total and is_chief():
             text = self.written()
             if text:
                 progress.say(text)
@@ -105,8 +106,7 @@ class Run:
                 f"after step {self.trainer.step} the weight {name!r} is not finite, and no "
                 "checkpoint was made of it; take a lower learning_rate"
             )
-        keep_best = getattr(self.recipe, "keep_best", False)
-        self.folder.save(state, getattr(self.recipe, "keep_last", 1), best and keep_best)
+        self.folder.save(state, getattr(self.recipe, "keep_last", 1), best)
 
     def roll_back(self, why: str, progress: Progress) -> None:
         """Back to the checkpoint, on with the batches that come next.

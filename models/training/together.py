@@ -87,5 +87,6 @@ def load_generator_states(states: list[dict[str, Any]], device: str, seed: int) 
             generator_for(kind).set_state(saved)
 
 
-def kinds(device: str) -> list[str]:
+def kinds(device: Any) -> list[str]:
+    """Of the default generators that a model on this device draws from."""
     return sorted({"cpu", tg.device(device).type})

@@ -6,6 +6,7 @@ import math
 import os
 import resource
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,20 +100,22 @@ class TokenJob(Job):
             )
         return TokenCorpus(data)
 
-    def configured(self, sizes: Mapping[str, Any], corpus: Any, recipe: Any, fresh: bool) -> Any:
+    def configured(self, sizes: Mapping[str, Any], corpus: Any) -> Any:
         vocab = corpus.vocab
-        if not fresh or not recipe.init_from:
-            ends = {"bos_token_id": vocab.eot, "eos_token_id": vocab.eot}
-            return GPT2Config(**{**ends, **sizes, "vocab_size": len(vocab)})
-        with undrawn():
-            config = self.initial(recipe.init_from, sizes).config
-        if config.vocab_size != len(vocab):
+        ends = {"bos_token_id": vocab.eot, "eos_token_id": vocab.eot}
+        return GPT2Config(**{**ends, **sizes, "vocab_size": len(vocab)})
+
+    def begun(self, sizes: Mapping[str, Any], corpus: Any, recipe: Any) -> Any:
+        if not recipe.init_from:
+            return super().begun(sizes, corpus, recipe)
+        model, vocab = self.initial(recipe.init_from, sizes), corpus.vocab
+        if model.config.vocab_size != len(vocab):
             raise ValueError(
-                f"the weights of {recipe.init_from!r} are for {config.vocab_size:,} tokens, and "
-                f"the shards are of {vocab.name} with {len(vocab):,}; prepare them with the "
+                f"the weights of {recipe.init_from!r} are for {model.config.vocab_size:,} tokens, "
+                f"and the shards are of {vocab.name} with {len(vocab):,}; prepare them with the "
                 "tokenizer of those weights"
             )
-        return config
+        return adapted(model.train(), recipe)
 
     def initial(self, path: str, settings: Mapping[str, Any]) -> GPT2LMHeadModel:
         """The weights to begin with: those of a run, or in Hugging Face's form."""
@@ -127,20 +130,8 @@ class TokenJob(Job):
         return model
 
     def made(self, config: Any, recipe: Any, fresh: bool) -> Any:
-        if fresh and recipe.init_from:
-            drops = {name: getattr(config, name) for name in PDROPS}
-            model = self.initial(recipe.init_from, drops).train()
-        elif fresh:
-            model = GPT2LMHeadModel(config)
-        else:
-            with undrawn():
-                model = GPT2LMHeadModel(config)
-        if recipe.lora_rank:
-            names = [name.strip() for name in recipe.lora_modules.split(",")]
-            lora.inject(model, names, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout)
-        if recipe.gradient_checkpointing:
-            model.gradient_checkpointing_enable()
-        return model
+        with nullcontext() if fresh else undrawn():
+            return adapted(GPT2LMHeadModel(config), recipe)
 
     def trainer(self, model: Any, recipe: Any, corpus: Any) -> Trainer:
         T = length_of(model.config, recipe)
@@ -220,6 +211,16 @@ class TokenJob(Job):
 
 
 PDROPS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
+
+
+def adapted(model: Any, recipe: Any) -> Any:
+    """With the recipe's adapters, and running again what it says."""
+    if recipe.lora_rank:
+        names = [name.strip() for name in recipe.lora_modules.split(",")]
+        lora.inject(model, names, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout)
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    return model
 
 
 def length_of(config: Any, recipe: Any) -> int:

@@ -14,11 +14,12 @@ from typing import Any
 import tensorgrad as tg
 from tensorgrad import Tensor, nn, optim
 from tensorgrad import distributed as dist
+from tensorgrad.data.collate import IGNORED
 from tensorgrad.models.modes import evaluating
 from tensorgrad.models.training.batches import Batches
 from tensorgrad.models.training.ema import EMA
 from tensorgrad.models.training.guard import Guard, RollBack
-from tensorgrad.models.training.objective import IGNORED, loss_of
+from tensorgrad.models.training.objective import loss_of
 from tensorgrad.models.training.precision import autocast_for, preferred_dtype
 from tensorgrad.models.training.recipe import Recipe
 from tensorgrad.models.training.together import (
